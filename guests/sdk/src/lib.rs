@@ -1,0 +1,1 @@
+//! The author's side of Weir's guest contract.

@@ -1,0 +1,4 @@
+//! Weir: a WebAssembly transform runtime for Apache Kafka.
+
+pub mod io;
+pub mod record;

@@ -1,0 +1,279 @@
+//! Records in columns: what crosses between Kafka, the chain and the guests.
+//!
+//! The shapes are those of the guest contract (`wit/transform.wit`), so that a column goes into a guest as it is.
+
+use std::sync::Arc;
+
+/// A column of byte strings laid end to end. A null value is zero bytes long, and null isn't empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Column {
+    /// The bytes of all values, in order, without gaps.
+    pub data: Vec<u8>,
+    /// Where each value ends in `data`; never decreasing.
+    pub ends: Vec<u32>,
+    /// Empty, or one bit for each value, least significant bit first; 1 is null.
+    pub nulls: Vec<u8>,
+}
+
+impl Column {
+    /// An empty column with room for `values` values of `bytes` bytes in all.
+    pub fn with_capacity(values: usize, bytes: usize) -> Column {
+        Column {
+            data: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(values),
+            nulls: Vec::new(),
+        }
+    }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether the column has no values.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Appends a value. The column must stay below 4 GiB, which a batch's bound in bytes sees to.
+    #[inline]
+    pub fn push(&mut self, value: Option<&[u8]>) {
+        let index = self.ends.len();
+        match value {
+            Some(bytes) => {
+                self.data.extend_from_slice(bytes);
+                if !self.nulls.is_empty() && index.is_multiple_of(8) {
+                    self.nulls.push(0);
+                }
+            }
+            None => {
+                self.nulls.resize(index / 8 + 1, 0);
+                self.nulls[index / 8] |= 1 << (index % 8);
+            }
+        }
+        self.ends.push(self.data.len() as u32);
+    }
+
+    /// Value `index`, or `None` if it is null.
+    ///
+    /// # Panics
+    /// If `index` isn't below `len()`.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        if self.is_null(index) {
+            return None;
+        }
+        Some(&self.data[self.start(index)..self.ends[index] as usize])
+    }
+
+    /// Whether value `index` is null.
+    #[inline]
+    pub fn is_null(&self, index: usize) -> bool {
+        self.nulls
+            .get(index / 8)
+            .is_some_and(|byte| byte >> (index % 8) & 1 == 1)
+    }
+
+    /// The length of value `index` in bytes; 0 if it is null.
+    #[inline]
+    pub fn len_of(&self, index: usize) -> usize {
+        self.ends[index] as usize - self.start(index)
+    }
+
+    /// The values in order.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// A column of the values at `take`, in that order.
+    pub fn gather(&self, take: &[u32]) -> Column {
+        let bytes = take.iter().map(|&index| self.len_of(index as usize)).sum();
+        let mut column = Column::with_capacity(take.len(), bytes);
+        for &index in take {
+            column.push(self.get(index as usize));
+        }
+        column
+    }
+
+    #[inline]
+    fn start(&self, index: usize) -> usize {
+        match index {
+            0 => 0,
+            _ => self.ends[index - 1] as usize,
+        }
+    }
+}
+
+impl<'a> FromIterator<Option<&'a [u8]>> for Column {
+    fn from_iter<I: IntoIterator<Item = Option<&'a [u8]>>>(values: I) -> Column {
+        let mut column = Column::default();
+        values.into_iter().for_each(|value| column.push(value));
+        column
+    }
+}
+
+/// The headers of a batch's records. All three columns are empty if no record has any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// How many headers each record has.
+    pub counts: Vec<u32>,
+    /// The names, those of the first record first. Bytes, never null.
+    pub names: Column,
+    /// The values, as many as names; may be null.
+    pub values: Column,
+}
+
+impl Headers {
+    /// Whether no record has headers.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Appends the headers of the next record, the one at `index`.
+    pub fn push_record<'a>(
+        &mut self,
+        index: usize,
+        headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) {
+        let before = self.names.len();
+        for (name, value) in headers {
+            self.names.push(Some(name));
+            self.values.push(value);
+        }
+        let count = self.names.len() - before;
+        if count > 0 || !self.counts.is_empty() {
+            // Records before the first one with headers have none.
+            self.counts.resize(index, 0);
+            self.counts.push(count as u32);
+        }
+    }
+
+    /// Where each record's headers start in `names` and `values`; `records + 1` numbers.
+    pub fn starts(&self, records: usize) -> Vec<u32> {
+        let mut starts = Vec::with_capacity(records + 1);
+        let mut start = 0;
+        starts.push(start);
+        for index in 0..records {
+            start += self.counts.get(index).copied().unwrap_or(0);
+            starts.push(start);
+        }
+        starts
+    }
+
+    /// The headers of the records at `take`, of `records` in all.
+    pub fn gather(&self, take: &[u32], records: usize) -> Headers {
+        let mut gathered = Headers::default();
+        if self.is_empty() {
+            return gathered;
+        }
+        let starts = self.starts(records);
+        for (index, &from) in take.iter().enumerate() {
+            let range = starts[from as usize] as usize..starts[from as usize + 1] as usize;
+            gathered.push_record(index, self.range(range));
+        }
+        gathered
+    }
+
+    /// The headers at a range of `names`, as pairs.
+    pub fn range(
+        &self,
+        range: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        range.map(|index| (self.names.get(index).unwrap_or_default(), self.values.get(index)))
+    }
+}
+
+/// Where a timestamp comes from, in Kafka's terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer set it.
+    #[default]
+    CreateTime,
+    /// The broker set it.
+    LogAppendTime,
+    /// There is none; the timestamp is -1.
+    NotAvailable,
+}
+
+/// Records of one partition, in the order of their offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The topic they were consumed from.
+    pub topic: Arc<str>,
+    /// The partition they were consumed from; not negative.
+    pub partition: i32,
+    /// The records' keys.
+    pub keys: Column,
+    /// The records' values.
+    pub values: Column,
+    /// The records' headers.
+    pub headers: Headers,
+    /// Milliseconds since 1970-01-01T00:00:00Z, or -1.
+    pub timestamps: Vec<i64>,
+    /// Empty if all are [`TimestampType::CreateTime`].
+    pub timestamp_types: Vec<TimestampType>,
+    /// The offsets of the input records; never decreasing. One for each record: their number is the batch's.
+    pub offsets: Vec<u64>,
+    /// Which of its input's descendants each record is, from 0. Empty if all are 0.
+    pub ordinals: Vec<u32>,
+    /// Which output each record goes to, an index into the pipeline's outputs. Empty if all go to output 0.
+    pub outputs: Vec<u32>,
+}
+
+impl Batch {
+    /// A batch without records.
+    pub fn new(topic: Arc<str>, partition: i32) -> Batch {
+        Batch {
+            topic,
+            partition,
+            keys: Column::default(),
+            values: Column::default(),
+            headers: Headers::default(),
+            timestamps: Vec::new(),
+            timestamp_types: Vec::new(),
+            offsets: Vec::new(),
+            ordinals: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// The number of records.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whether the batch has no records.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// The bytes of keys, values and headers.
+    pub fn bytes(&self) -> usize {
+        self.keys.data.len()
+            + self.values.data.len()
+            + self.headers.names.data.len()
+            + self.headers.values.data.len()
+    }
+
+    /// The records at `take`, in that order. Ordinals are kept as they are.
+    pub fn gather(&self, take: &[u32]) -> Batch {
+        fn pick<T: Copy>(column: &[T], take: &[u32]) -> Vec<T> {
+            if column.is_empty() {
+                return Vec::new();
+            }
+            take.iter().map(|&index| column[index as usize]).collect()
+        }
+        Batch {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            keys: self.keys.gather(take),
+            values: self.values.gather(take),
+            headers: self.headers.gather(take, self.len()),
+            timestamps: pick(&self.timestamps, take),
+            timestamp_types: pick(&self.timestamp_types, take),
+            offsets: pick(&self.offsets, take),
+            ordinals: pick(&self.ordinals, take),
+            outputs: pick(&self.outputs, take),
+        }
+    }
+}
