@@ -101,7 +101,8 @@ impl Cache {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         ensure!(
-            bytes.len() > CHECKSUM && bytes[..CHECKSUM] == self.checksum(digest, &bytes[CHECKSUM..]),
+            bytes.len() > CHECKSUM
+                && bytes[..CHECKSUM] == self.checksum(digest, &bytes[CHECKSUM..]),
             "its checksum is wrong"
         );
         Ok(Some(bytes.split_off(CHECKSUM)))

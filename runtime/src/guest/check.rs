@@ -73,10 +73,18 @@ pub(super) fn check(
         return Err("take: an index is below the one before it".into());
     }
     if let Some(&last) = take.last().filter(|&&last| last as usize >= inputs) {
-        return Err(format!("take: index {last}, and the batch has {inputs} records"));
+        return Err(format!(
+            "take: index {last}, and the batch has {inputs} records"
+        ));
     }
-    let keys = output.keys.map(|it| column("keys", it, records)).transpose()?;
-    let values = output.values.map(|it| column("values", it, records)).transpose()?;
+    let keys = output
+        .keys
+        .map(|it| column("keys", it, records))
+        .transpose()?;
+    let values = output
+        .values
+        .map(|it| column("values", it, records))
+        .transpose()?;
     let headers = output.headers.map(|it| headers(it, records)).transpose()?;
     if let Some(timestamps) = &output.timestamps {
         length("timestamps", timestamps.len(), records)?;
@@ -87,7 +95,9 @@ pub(super) fn check(
     if let Some(indexes) = &output.outputs {
         length("outputs", indexes.len(), records)?;
         if let Some(wrong) = indexes.iter().find(|&&it| it as usize >= outputs) {
-            return Err(format!("outputs: index {wrong}, and the pipeline has {outputs}"));
+            return Err(format!(
+                "outputs: index {wrong}, and the pipeline has {outputs}"
+            ));
         }
     }
     let refused = refused(output.refused, &take, inputs)?;
@@ -129,17 +139,23 @@ fn expanded(output: &Output, batch: &Batch, most: usize) -> Result<(), String> {
             output.take.iter().map(|&index| size(index as usize)).sum()
         }
     };
-    let bytes = of(output.keys.as_ref(), &batch.keys) + of(output.values.as_ref(), &batch.values) + headers;
+    let bytes =
+        of(output.keys.as_ref(), &batch.keys) + of(output.values.as_ref(), &batch.values) + headers;
     match bytes <= most {
         true => Ok(()),
-        false => Err(format!("{bytes} bytes in {} records, and `max_output_bytes` allows {most}", output.take.len())),
+        false => Err(format!(
+            "{bytes} bytes in {} records, and `max_output_bytes` allows {most}",
+            output.take.len()
+        )),
     }
 }
 
 fn length(name: &str, actual: usize, expected: usize) -> Result<(), String> {
     match actual == expected {
         true => Ok(()),
-        false => Err(format!("{name}: {actual} values where there must be {expected}")),
+        false => Err(format!(
+            "{name}: {actual} values where there must be {expected}"
+        )),
     }
 }
 
@@ -150,7 +166,10 @@ fn column(name: &str, it: bindings::ColumnResult, values: usize) -> Result<Colum
     }
     let end = it.ends.last().map_or(0, |&end| end as usize);
     if end != it.data.len() {
-        return Err(format!("{name}: the last value ends at byte {end} of {}", it.data.len()));
+        return Err(format!(
+            "{name}: the last value ends at byte {end} of {}",
+            it.data.len()
+        ));
     }
     let column = Column {
         data: it.data,
@@ -178,7 +197,9 @@ fn nulls(name: &str, column: &Column) -> Result<(), String> {
         used => last >> used,
     });
     if past != 0 {
-        return Err(format!("{name}: the null bitmap has bits set past the last value"));
+        return Err(format!(
+            "{name}: the null bitmap has bits set past the last value"
+        ));
     }
     match (0..values).find(|&index| column.is_null(index) && column.len_of(index) > 0) {
         Some(index) => Err(format!("{name}: value {index} is null and has bytes")),
@@ -204,19 +225,34 @@ fn headers(it: bindings::HeadersResult, records: usize) -> Result<Headers, Strin
     })
 }
 
-fn refused(it: bindings::Refusals, take: &[u32], inputs: usize) -> Result<Vec<(u32, String)>, String> {
+fn refused(
+    it: bindings::Refusals,
+    take: &[u32],
+    inputs: usize,
+) -> Result<Vec<(u32, String)>, String> {
     let reasons = column("refused.reasons", it.reasons, it.indexes.len())?;
     if it.indexes.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err("refused.indexes: an index isn't above the one before it".into());
     }
     if let Some(last) = it.indexes.last().filter(|&&last| last as usize >= inputs) {
-        return Err(format!("refused.indexes: index {last}, and the batch has {inputs} records"));
+        return Err(format!(
+            "refused.indexes: index {last}, and the batch has {inputs} records"
+        ));
     }
-    if let Some(both) = it.indexes.iter().find(|index| take.binary_search(index).is_ok()) {
+    if let Some(both) = it
+        .indexes
+        .iter()
+        .find(|index| take.binary_search(index).is_ok())
+    {
         return Err(format!("record {both} is both refused and taken"));
     }
     let texts = (0..reasons.len()).map(|index| text("refused.reasons", &reasons, index));
-    it.indexes.iter().copied().zip(texts).map(|(index, reason)| Ok((index, reason?))).collect()
+    it.indexes
+        .iter()
+        .copied()
+        .zip(texts)
+        .map(|(index, reason)| Ok((index, reason?)))
+        .collect()
 }
 
 fn logs(it: bindings::Logs, inputs: usize) -> Result<Vec<Log>, String> {
@@ -224,7 +260,9 @@ fn logs(it: bindings::Logs, inputs: usize) -> Result<Vec<Log>, String> {
     length("logs.indexes", it.indexes.len(), lines)?;
     let messages = column("logs.messages", it.messages, lines)?;
     if let Some(wrong) = it.indexes.iter().find(|&&index| index as usize >= inputs) {
-        return Err(format!("logs.indexes: index {wrong}, and the batch has {inputs} records"));
+        return Err(format!(
+            "logs.indexes: index {wrong}, and the batch has {inputs} records"
+        ));
     }
     let mut logs = Vec::with_capacity(lines.min(MAX_LOGS + 1));
     for index in 0..lines.min(MAX_LOGS) {
@@ -238,15 +276,21 @@ fn logs(it: bindings::Logs, inputs: usize) -> Result<Vec<Log>, String> {
         logs.push(Log {
             level: Level::Warn,
             index: it.indexes[MAX_LOGS],
-            message: format!("{} more log lines of this batch were dropped", lines - MAX_LOGS),
+            message: format!(
+                "{} more log lines of this batch were dropped",
+                lines - MAX_LOGS
+            ),
         });
     }
     Ok(logs)
 }
 
 fn text(name: &str, column: &Column, index: usize) -> Result<String, String> {
-    let bytes = column.get(index).ok_or_else(|| format!("{name}: text {index} is null"))?;
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("{name}: text {index} isn't UTF-8: {error}"))?;
+    let bytes = column
+        .get(index)
+        .ok_or_else(|| format!("{name}: text {index} is null"))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| format!("{name}: text {index} isn't UTF-8: {error}"))?;
     Ok(match text.len() <= MAX_TEXT {
         true => text.into(),
         false => format!("{}...", &text[..text.floor_char_boundary(MAX_TEXT)]),

@@ -33,7 +33,10 @@ fn in_child(program: &Path, component: &[u8]) -> Result<Vec<u8>> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting the compiling process {}", program.display()))?;
-    let mut input = child.stdin.take().context("the child has no standard input")?;
+    let mut input = child
+        .stdin
+        .take()
+        .context("the child has no standard input")?;
     let output = std::thread::scope(|scope| {
         // A child that has ended early says why on its standard error; the broken pipe adds nothing.
         scope.spawn(move || input.write_all(component));

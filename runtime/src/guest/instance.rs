@@ -102,14 +102,14 @@ impl Guest {
     /// Transforms a batch. After a fault the guest is dead, and a new one must be made.
     pub fn transform(&mut self, batch: &Batch, id_key: &[u8; 32]) -> Result<Output, Fault> {
         let Some(mut live) = self.live.take() else {
-            return Err(Fault::Error("it broke before and can't be called again".into()));
+            return Err(Fault::Error(
+                "it broke before and can't be called again".into(),
+            ));
         };
         let columns = Columns::of(batch, self.needs);
         let returned = live.call(|store, instance| {
             let batch = columns.lend(batch, id_key, self.needs);
-            instance
-                .weir_transform_guest()
-                .call_transform(store, batch)
+            instance.weir_transform_guest().call_transform(store, batch)
         })?;
         let output = returned.map_err(Fault::Error)?;
         let output = check(output, batch, self.outputs, &self.limits).map_err(Fault::Output)?;
@@ -151,7 +151,9 @@ impl Live {
         let mut store = Store::new(host.engine(), state);
         store.limiter(|state| &mut state.watch);
         // The slack is for the columns of numbers, of which a record has at most 16.
-        store.set_hostcall_fuel(limits.max_output_bytes + limits.max_output_records * 64 + (1 << 20));
+        store.set_hostcall_fuel(
+            limits.max_output_bytes + limits.max_output_records * 64 + (1 << 20),
+        );
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
             let now = thread_cpu_time();
@@ -206,7 +208,12 @@ impl Columns {
     }
 
     /// The batch as the guest gets it: what it didn't ask for stays here.
-    fn lend<'a>(&'a self, batch: &'a Batch, id_key: &'a [u8; 32], needs: Needs) -> bindings::Batch<'a> {
+    fn lend<'a>(
+        &'a self,
+        batch: &'a Batch,
+        id_key: &'a [u8; 32],
+        needs: Needs,
+    ) -> bindings::Batch<'a> {
         let when = |needed: bool, column: &'a Column| match needed {
             true => lend(column),
             false => EMPTY,
@@ -219,14 +226,26 @@ impl Columns {
             keys: when(needs.keys, &batch.keys),
             values: when(needs.values, &batch.values),
             headers: bindings::HeadersParam {
-                counts: if needs.headers { &batch.headers.counts } else { &[] },
+                counts: if needs.headers {
+                    &batch.headers.counts
+                } else {
+                    &[]
+                },
                 names: when(needs.headers, &batch.headers.names),
                 values: when(needs.headers, &batch.headers.values),
             },
-            timestamps: if needs.timestamps { &batch.timestamps } else { &[] },
+            timestamps: if needs.timestamps {
+                &batch.timestamps
+            } else {
+                &[]
+            },
             timestamp_types: &self.timestamp_types,
             offsets: if needs.positions { &batch.offsets } else { &[] },
-            ordinals: if needs.positions { &batch.ordinals } else { &[] },
+            ordinals: if needs.positions {
+                &batch.ordinals
+            } else {
+                &[]
+            },
         }
     }
 }

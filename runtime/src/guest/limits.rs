@@ -75,7 +75,9 @@ impl ResourceLimiter for Watch {
     ) -> wasmtime::Result<bool> {
         match desired <= self.memory {
             true => Ok(true),
-            false => Err(wasmtime::Error::new(Exceeded::Memory { limit: self.memory })),
+            false => Err(wasmtime::Error::new(Exceeded::Memory {
+                limit: self.memory,
+            })),
         }
     }
 

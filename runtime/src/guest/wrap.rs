@@ -49,7 +49,9 @@ pub fn imports(bytes: &[u8]) -> Result<(Shape, Vec<Import>)> {
     ensure!(
         bytes.starts_with(b"\0asm"),
         "it isn't a WebAssembly module: a binary one starts with the bytes 00 61 73 6d{}",
-        if bytes.trim_ascii_start().starts_with(b"(module") || bytes.trim_ascii_start().starts_with(b"(component") {
+        if bytes.trim_ascii_start().starts_with(b"(module")
+            || bytes.trim_ascii_start().starts_with(b"(component")
+        {
             "; this is the text format, which `wasm-tools parse` turns into the binary one"
         } else {
             ""
