@@ -1,10 +1,12 @@
 //! Weir: a WebAssembly transform runtime for Apache Kafka.
 
+pub mod admin;
 pub mod chain;
 pub mod guest;
 pub mod ids;
 pub mod io;
 pub mod metrics;
 pub mod record;
+pub mod status;
 pub mod wake;
 pub mod worker;
