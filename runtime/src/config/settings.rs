@@ -94,7 +94,10 @@ impl Settings {
     /// These, and those of `over` after or instead of them.
     pub(super) fn merged(&self, over: &Settings) -> Settings {
         let mut merged = self.clone();
-        over.0.iter().cloned().for_each(|setting| merged.put(setting));
+        over.0
+            .iter()
+            .cloned()
+            .for_each(|setting| merged.put(setting));
         merged
     }
 }
@@ -110,7 +113,15 @@ impl<'a> IntoIterator for &'a Settings {
 
 /// Whether a value under this key is not for showing: librdkafka's passwords, keys and tokens.
 pub(super) fn names_a_secret(key: &str) -> bool {
-    ["password", "secret", "token", "ssl.key", "key.pem", "jaas", "sasl.oauthbearer.config"]
-        .iter()
-        .any(|part| key.contains(part))
+    [
+        "password",
+        "secret",
+        "token",
+        "ssl.key",
+        "key.pem",
+        "jaas",
+        "sasl.oauthbearer.config",
+    ]
+    .iter()
+    .any(|part| key.contains(part))
 }
