@@ -1,17 +1,19 @@
 //! What is possible: names, bounds, and what goes together.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::DateTime;
-use regex::Regex;
 
+use super::across::{check_drain, check_groups, check_loops, check_servers};
+use super::bounds::{bounded_count, bounded_duration, bounded_size};
 use super::document::{Problems, Text};
+use super::names::{check_name, check_pattern, check_topic};
 use super::raw::{Located, Raw, RawPipeline, RawTransform};
 use super::settings::{Secret, Setting, Settings, Table};
-use super::units::{ByteSize, show_duration};
+use super::units::ByteSize;
 use super::{
     Admin, BatchLimit, Config, Delivery, Ids, Input, Limits, Output, Partitioning, Pipeline, Start,
     Surroundings, Transform,
@@ -35,15 +37,8 @@ const BATCH: BatchLimit = BatchLimit {
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longer than a broker's leader election, and as long as most service managers wait before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// `max.poll.interval.ms` of librdkafka, if it isn't set.
-const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// A secret that is shorter can be tried out.
 const MIN_ID_KEY: usize = 16;
-/// Of a pipeline's or transform's name: a metric's label and part of a group's name.
-const MAX_NAME: usize = 100;
-/// Kafka's own bound on a topic's name.
-const MAX_TOPIC: usize = 249;
-
 /// Builds the config; `None` if there was a problem.
 pub(super) fn build(
     path: &Path,
@@ -285,37 +280,6 @@ fn build_inputs(inputs: &Located<Vec<Located<Text>>>, problems: &mut Problems) -
     built
 }
 
-/// librdkafka matches with POSIX extended regular expressions. Weir checks with its own, so a pattern has to mean the
-/// same to both.
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    Regex::new(pattern).map_err(|error| {
-        let error = error.to_string();
-        let last = error.lines().last().unwrap_or_default();
-        format!(
-            "is not a regular expression: {}",
-            last.trim_start_matches("error: ")
-        )
-    })?;
-    let mut chars = pattern.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (c, chars.peek()) {
-            ('\\', Some(next)) if next.is_ascii_alphanumeric() => {
-                return Err(format!(
-                    "has \\{next}, which Kafka's client takes otherwise; write a class such as [0-9] or [A-Za-z0-9_]"
-                ));
-            }
-            ('\\', Some(_)) => {
-                chars.next();
-            }
-            ('(', Some('?')) => {
-                return Err("has (?, which Kafka's client doesn't know; take it out".to_string());
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 fn build_start(start: &Located<Text>, problems: &mut Problems) -> Option<Start> {
     match start.value.value.as_str() {
         "earliest" => Some(Start::Earliest),
@@ -458,218 +422,4 @@ fn check_limits(raw: &RawTransform, limits: &Limits, batch: &BatchLimit, problem
             ),
         );
     }
-}
-
-/// While a worker drains it still polls, so the session lives on; but the group waits for it no longer than
-/// `max.poll.interval.ms`, and then gives its partitions away with records in flight.
-fn check_drain(line: usize, drain: Duration, consumer: &Settings, problems: &mut Problems) {
-    let interval = match consumer.get("max.poll.interval.ms") {
-        // What isn't a number is librdkafka's to refuse.
-        Some(text) => text
-            .parse()
-            .map_or(MAX_POLL_INTERVAL, Duration::from_millis),
-        None => MAX_POLL_INTERVAL,
-    };
-    if drain >= interval {
-        problems.at(
-            line,
-            format!(
-                "\"drain_timeout\" is {}, and must be below the consumer's max.poll.interval.ms, {}",
-                show_duration(drain),
-                show_duration(interval)
-            ),
-        );
-    }
-}
-
-fn check_servers(pipelines: &[Located<Pipeline>], problems: &mut Problems) {
-    for Located {
-        value: pipeline, ..
-    } in pipelines
-    {
-        for (client, settings) in [
-            ("consumer", &pipeline.consumer),
-            ("producer", &pipeline.producer),
-        ] {
-            if servers(settings).is_empty() {
-                problems.at(
-                    pipeline.line,
-                    format!(
-                        "the {client} of pipeline \"{}\" has no \"bootstrap.servers\"; put it into [kafka], such as \"bootstrap.servers\" = \"localhost:9092\"",
-                        pipeline.name
-                    ),
-                );
-            }
-        }
-    }
-}
-
-fn check_groups(pipelines: &[Located<Pipeline>], problems: &mut Problems) {
-    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    for Located {
-        value: pipeline, ..
-    } in pipelines
-    {
-        if let Some(other) = names.insert(&pipeline.group, &pipeline.name) {
-            problems.at(
-                pipeline.line,
-                format!(
-                    "pipelines \"{other}\" and \"{}\" have the same group; they would take each other's partitions: give each a \"group\" of its own",
-                    pipeline.name
-                ),
-            );
-        }
-    }
-}
-
-/// An output must not be an input of the same cluster.
-fn check_loops(pipelines: &[Located<Pipeline>], problems: &mut Problems) {
-    for Located {
-        line,
-        value: writer,
-    } in pipelines
-    {
-        for Located { value: reader, .. } in pipelines {
-            if servers(&writer.producer).is_disjoint(&servers(&reader.consumer)) {
-                continue;
-            }
-            for output in &writer.outputs {
-                let Some(input) = reader
-                    .inputs
-                    .iter()
-                    .find(|input| takes(input, &output.topic))
-                else {
-                    continue;
-                };
-                problems.at(
-                    *line,
-                    format!(
-                        "the output topic \"{}\" is an input of pipeline \"{}\" (\"{input}\"), and records could go round for ever; write to another topic, or put the transforms into one chain",
-                        output.topic, reader.name
-                    ),
-                );
-            }
-        }
-    }
-}
-
-fn takes(input: &Input, topic: &str) -> bool {
-    match input {
-        Input::Topic(name) => name == topic,
-        // A pattern that doesn't parse is a problem already.
-        Input::Pattern(pattern) => Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(topic)),
-    }
-}
-
-/// The bootstrap servers, under either of librdkafka's names for them.
-fn servers(settings: &Settings) -> BTreeSet<String> {
-    let text = settings
-        .get("bootstrap.servers")
-        .or_else(|| settings.get("metadata.broker.list"))
-        .unwrap_or_default();
-    text.split(',')
-        .map(|server| server.trim().to_lowercase())
-        .filter(|server| !server.is_empty())
-        .collect()
-}
-
-fn check_name(what: &str, line: usize, name: &str, typed: &str, problems: &mut Problems) {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let fits = name.len() <= MAX_NAME
-        && name.starts_with(is_plain)
-        && name
-            .chars()
-            .all(|c| is_plain(c) || matches!(c, '.' | '_' | '-'));
-    if !fits {
-        problems.at(
-            line,
-            format!(
-                "the {what} name \"{typed}\" must be 1 to {MAX_NAME} lower-case letters, digits, \".\", \"_\" or \"-\", the first a letter or digit"
-            ),
-        );
-    }
-}
-
-/// Kafka's rule for topic names.
-fn check_topic(what: &str, line: usize, topic: &Text, problems: &mut Problems) {
-    let name = &topic.value;
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty()
-        || name.len() > MAX_TOPIC
-        || name == "."
-        || name == ".."
-        || !name.chars().all(is_legal)
-    {
-        let pattern = match what {
-            "input" => "; a pattern starts with \"^\"",
-            _ => "",
-        };
-        problems.at(
-            line,
-            format!(
-                "the {what} topic \"{topic}\" must be 1 to {MAX_TOPIC} letters, digits, \".\", \"_\" or \"-\"{pattern}"
-            ),
-        );
-    }
-}
-
-fn bounded_count(
-    key: &str,
-    given: Option<Located<u64>>,
-    default: usize,
-    bounds: std::ops::RangeInclusive<usize>,
-    problems: &mut Problems,
-) -> usize {
-    let show = |count: &usize| count.to_string();
-    let given = given.map(|count| Located {
-        line: count.line,
-        value: usize::try_from(count.value).unwrap_or(usize::MAX),
-    });
-    bounded(key, given, default, bounds, show, problems)
-}
-
-fn bounded_size(
-    key: &str,
-    given: Option<Located<ByteSize>>,
-    default: ByteSize,
-    bounds: std::ops::RangeInclusive<ByteSize>,
-    problems: &mut Problems,
-) -> ByteSize {
-    bounded(key, given, default, bounds, ByteSize::to_string, problems)
-}
-
-fn bounded_duration(
-    key: &str,
-    given: Option<Located<Duration>>,
-    default: Duration,
-    bounds: std::ops::RangeInclusive<Duration>,
-    problems: &mut Problems,
-) -> Duration {
-    let show = |duration: &Duration| show_duration(*duration);
-    bounded(key, given, default, bounds, show, problems)
-}
-
-fn bounded<T: PartialOrd>(
-    key: &str,
-    given: Option<Located<T>>,
-    default: T,
-    bounds: std::ops::RangeInclusive<T>,
-    show: impl Fn(&T) -> String,
-    problems: &mut Problems,
-) -> T {
-    let Some(Located { line, value }) = given else {
-        return default;
-    };
-    if bounds.contains(&value) {
-        return value;
-    }
-    let (least, most) = (show(bounds.start()), show(bounds.end()));
-    problems.at(
-        line,
-        format!(
-            "\"{key}\" is {}, and must be from {least} to {most}",
-            show(&value)
-        ),
-    );
-    default
 }

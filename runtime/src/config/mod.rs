@@ -1,16 +1,20 @@
 //! The config file: what a person typed ([`raw`]) becomes what Weir can do ([`Config`]).
 //!
 //! - `document`: TOML with line numbers, `${…}` filled in, and the list of problems that a person gets at once.
-//! - `raw`: the keys that there are, and the type of each. Nothing here knows what goes together.
-//! - `build`: what is possible: names, bounds, and the rules across fields.
+//! - `raw`: the keys that there are, and the type of each (`table` reads them). Nothing here knows what goes together.
+//! - `build`: what is possible: `names`, `bounds`, and the rules `across` fields and pipelines.
 //! - `settings`, `units`: what goes to librdkafka; durations and sizes.
 //!
 //! `docs/config.md` describes every key.
 
+mod across;
+mod bounds;
 mod build;
 mod document;
+mod names;
 mod raw;
 mod settings;
+mod table;
 #[cfg(test)]
 mod tests;
 mod units;
