@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod chain;
+pub mod config;
 pub mod guest;
 pub mod ids;
 pub mod io;
