@@ -39,6 +39,10 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A secret that is shorter can be tried out.
 const MIN_ID_KEY: usize = 16;
+
+/// Where Weir keeps what it may keep, unless told otherwise.
+const DATA: &str = "weir-data";
+
 /// Builds the config; `None` if there was a problem.
 pub(super) fn build(
     path: &Path,
@@ -51,6 +55,7 @@ pub(super) fn build(
         Some(modules) => folder.join(&modules.value.value),
         None => folder.to_path_buf(),
     };
+    let data = folder.join(raw.data.as_ref().map_or(DATA, |data| &data.value.value));
     let admin = build_admin(&raw, problems);
     let id_key = build_id_key(&raw, problems);
     let rule = surroundings.setting;
@@ -66,6 +71,7 @@ pub(super) fn build(
     Some(Config {
         path: path.to_path_buf(),
         admin: admin?,
+        data,
         id_key,
         pipelines: pipelines
             .into_iter()

@@ -24,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::guest::Limits;
 pub use document::{ConfigError, Problem};
 pub use settings::{Secret, Setting, Settings, Table};
 pub use units::{ByteSize, parse_duration, show_duration};
@@ -35,6 +36,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The health, readiness and metrics endpoints.
     pub admin: Admin,
+    /// The folder that Weir keeps compiled code in; made when it is needed.
+    pub data: PathBuf,
     /// What makes stable ids impossible to foresee (`id_key`), if anything does.
     pub id_key: Option<Secret>,
     /// The pipelines in the order of the file, at least one.
@@ -198,31 +201,6 @@ pub enum Ids {
     Stable,
     /// From the operating system, fresh each time.
     Random,
-}
-
-/// What a guest may use in one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// CPU time of the worker's thread.
-    pub deadline: Duration,
-    /// Linear memory, in bytes.
-    pub memory: usize,
-    /// Bytes of keys, values and headers that come out, unchanged columns included.
-    pub max_output_bytes: usize,
-    /// Records that come out.
-    pub max_output_records: usize,
-}
-
-impl Default for Limits {
-    /// Room for a batch of 1 MiB to grow sixteenfold, and a deadline a thousand times what such a batch takes.
-    fn default() -> Limits {
-        Limits {
-            deadline: Duration::from_secs(1),
-            memory: 64 << 20,
-            max_output_bytes: 16 << 20,
-            max_output_records: 100_000,
-        }
-    }
 }
 
 /// What a config file may refer to, and who knows about Kafka's settings. A value, so that tests bring their own.

@@ -18,7 +18,7 @@ pub(super) struct Section {
 
 pub(super) const TOP: Section = Section {
     title: "Top of the file",
-    keys: &["modules", "id_key", "admin", "kafka", "pipelines"],
+    keys: &["modules", "data", "id_key", "admin", "kafka", "pipelines"],
 };
 pub(super) const ADMIN: Section = Section {
     title: "[admin]",
@@ -72,6 +72,7 @@ pub(super) struct Located<T> {
 /// The file. A key that isn't there, or whose value was of the wrong type (a problem then), is `None`.
 pub(super) struct Raw {
     pub(super) modules: Option<Located<Text>>,
+    pub(super) data: Option<Located<Text>>,
     pub(super) id_key: Option<Located<Text>>,
     pub(super) listen: Option<Located<Text>>,
     pub(super) kafka: Vec<Setting>,
@@ -116,6 +117,7 @@ pub(super) struct RawTransform {
 pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
     let mut top = Reader::new("the top level", &TOP, fields, problems);
     let modules = top.text("modules");
+    let data = top.text("data");
     let id_key = top.text("id_key");
     let kafka = top.settings("kafka");
     let listen = top
@@ -148,6 +150,7 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
         .collect();
     Raw {
         modules,
+        data,
         id_key,
         listen,
         kafka,
