@@ -232,7 +232,7 @@ fn count(output: &Output, inputs: usize) -> Count {
 
 /// What comes out of a step: new columns where the guest made some, the input's own elsewhere. A choice among
 /// unchanged records stays a choice.
-fn apply(mut batch: Batch, output: Output) -> (Batch, Option<Vec<u32>>) {
+pub(crate) fn apply(mut batch: Batch, output: Output) -> (Batch, Option<Vec<u32>>) {
     let take = output.take;
     let all = take.len() == batch.len() && take.iter().zip(0..).all(|(&at, index)| at == index);
     let changed = output.keys.is_some()

@@ -20,6 +20,7 @@ pub struct Pipeline {
 struct Inner {
     state: State,
     workers: Vec<Arc<Control>>,
+    failed: usize,
 }
 
 /// Where a pipeline stands.
@@ -41,6 +42,7 @@ impl Status {
             inner: Mutex::new(Inner {
                 state: State::Waiting("not started".into()),
                 workers: Vec::new(),
+                failed: 0,
             }),
         };
         Status(Arc::new(names.into_iter().map(pipeline).collect()))
@@ -83,9 +85,11 @@ impl Pipeline {
         self.lock().state = state;
     }
 
-    /// Sets the workers that it has.
-    pub fn set_workers(&self, workers: Vec<Arc<Control>>) {
-        self.lock().workers = workers;
+    /// Sets the workers that it has, and how many more wait to be started anew.
+    pub fn set_workers(&self, workers: Vec<Arc<Control>>, failed: usize) {
+        let mut inner = self.lock();
+        inner.workers = workers;
+        inner.failed = failed;
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -93,12 +97,8 @@ impl Pipeline {
         match &inner.state {
             State::Running => {
                 let joined = inner.workers.iter().filter(|it| it.joined()).count();
-                (joined < inner.workers.len()).then(|| {
-                    format!(
-                        "{joined} of {} workers have joined the group",
-                        inner.workers.len()
-                    )
-                })
+                let all = inner.workers.len() + inner.failed;
+                (joined < all).then(|| format!("{joined} of {all} workers have joined the group"))
             }
             state => Some(state.to_string()),
         }

@@ -308,3 +308,6 @@ impl From<bindings::LogLevel> for Level {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
