@@ -1,4 +1,5 @@
 //! Weir: a WebAssembly transform runtime for Apache Kafka.
 
+pub mod fake;
 pub mod io;
 pub mod record;
