@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod chain;
 pub mod config;
+pub mod fake;
 pub mod guest;
 pub mod ids;
 pub mod io;
