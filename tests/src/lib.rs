@@ -1,1 +1,58 @@
-//! Integration tests.
+//! The harness of the tests that run against a real Kafka.
+//!
+//! A test makes its own [`Topic`]s on the one [`broker`], its own [`Scratch`] folder, starts [`Weir`] in it, and judges
+//! what comes out. It never sleeps to wait: [`eventually`] looks at a condition until a deadline.
+//!
+//! ```no_run
+//! use weir_tests::{MINUTE, Record, Scratch, Topic, Weir, broker};
+//!
+//! let scratch = Scratch::new();
+//! let (input, output) = (Topic::create(4), Topic::create(4));
+//! input.produce((0..1_000).map(|n| Record::new(None, Some(format!("{n}").as_bytes()))));
+//! let config = format!(
+//!     "[kafka]\n\"bootstrap.servers\" = \"{}\"\n[pipelines.p]\ninput = [\"{input}\"]\noutput = \"{output}\"\n",
+//!     broker().bootstrap(),
+//! );
+//! let mut weir = Weir::start(&scratch, &config);
+//! weir.wait_ready();
+//! weir.wait_until("all records", MINUTE, |_| (output.consume().len() == 1_000).then_some(()));
+//! assert_eq!(weir.terminate(), Some(0));
+//! assert_eq!(input.committed("weir-p").iter().sum::<Option<i64>>(), Some(1_000));
+//! ```
+//!
+//! What goes wrong in here is a panic that says what went wrong, so that a test reads as what it does.
+
+mod broker;
+mod raw;
+mod scratch;
+mod topic;
+mod weir;
+
+use std::time::Duration;
+
+pub use broker::{Broker, broker};
+pub use scratch::Scratch;
+pub use topic::{Consumed, Record, Topic};
+pub use weir::{Finished, Weir, guest};
+
+/// A deadline for what takes seconds on an idle machine.
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// Looks at a condition until it gives a value, and panics with what was waited for once the deadline is over.
+#[track_caller]
+pub fn eventually<T>(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    must(xtask::wait::eventually(what, deadline, || Ok(condition())))
+}
+
+/// The value, or a panic with the whole error.
+#[track_caller]
+fn must<T, E: Into<anyhow::Error>>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{:#}", error.into()),
+    }
+}

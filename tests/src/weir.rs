@@ -1,0 +1,268 @@
+//! The program under test, as a person would run it.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use xtask::http;
+use xtask::watchdog::Watchdog;
+
+use crate::{MINUTE, Scratch, must};
+
+/// A `weir run` in a process of its own. It's killed when it is dropped, and when the test process ends.
+#[derive(Debug)]
+pub struct Weir {
+    child: Child,
+    watchdog: Option<Watchdog>,
+    admin: SocketAddr,
+    log: PathBuf,
+    exit: Option<ExitStatus>,
+}
+
+/// A command that ran to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The exit code, or `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed to standard output.
+    pub stdout: String,
+    /// What it printed to standard error.
+    pub stderr: String,
+}
+
+impl Weir {
+    /// Writes a config into the scratch folder and starts `weir run` with it, with a free port for the admin
+    /// endpoints. Returns at once; see [`Weir::wait_ready`].
+    #[track_caller]
+    pub fn start(scratch: &Scratch, config: &str) -> Weir {
+        Weir::start_with(scratch, config, &[])
+    }
+
+    /// As [`Weir::start`], with more arguments for `weir run`.
+    #[track_caller]
+    pub fn start_with(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
+        let number = (1..)
+            .find(|number| !scratch.path().join(format!("weir-{number}.log")).exists())
+            .expect("a folder holds fewer files than there are numbers");
+        let config = scratch.write(&format!("weir-{number}.toml"), config);
+        let log = scratch.path().join(format!("weir-{number}.log"));
+        let output = must(File::create(&log));
+        let admin = free_address();
+        let child = must(
+            Command::new(program())
+                .arg("run")
+                .arg("-c")
+                .arg(config)
+                .args(["--listen", &admin.to_string()])
+                .args(arguments)
+                .current_dir(scratch.path())
+                .stdin(Stdio::null())
+                .stdout(must(output.try_clone()))
+                .stderr(output)
+                .spawn(),
+        );
+        let watchdog = must(Watchdog::over(&child, None));
+        Weir {
+            child,
+            watchdog: Some(watchdog),
+            admin,
+            log,
+            exit: None,
+        }
+    }
+
+    /// Runs any `weir` command in the scratch folder to its end.
+    ///
+    /// # Panics
+    /// If it's still running after `deadline`.
+    #[track_caller]
+    pub fn command(scratch: &Scratch, deadline: Duration, arguments: &[&str]) -> Finished {
+        let files = must(tempfile::tempdir_in(scratch.path()));
+        let (stdout, stderr) = (files.path().join("stdout"), files.path().join("stderr"));
+        let child = must(
+            Command::new(program())
+                .args(arguments)
+                .current_dir(scratch.path())
+                .stdin(Stdio::null())
+                .stdout(must(File::create(&stdout)))
+                .stderr(must(File::create(&stderr)))
+                .spawn(),
+        );
+        let watchdog = must(Watchdog::over(&child, None));
+        let mut weir = Weir {
+            child,
+            watchdog: Some(watchdog),
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            log: stderr.clone(),
+            exit: None,
+        };
+        let code = weir.wait_exit(deadline);
+        Finished {
+            code,
+            stdout: read(&stdout),
+            stderr: read(&stderr),
+        }
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where the admin endpoints are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What it printed so far, to both outputs.
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+
+    /// Asks an admin endpoint, `/healthz` for example; `None` if nobody answers.
+    pub fn get(&self, path: &str) -> Option<http::Response> {
+        http::get(self.admin, path).ok()
+    }
+
+    /// A counter of `/metrics`, summed over the labels that aren't named (`pipeline="stocks"` names one); 0 if it
+    /// isn't there.
+    pub fn counter(&self, name: &str, labels: &[&str]) -> u64 {
+        let metrics = self.get("/metrics").map(|response| response.body);
+        let sum = metrics.and_then(|metrics| http::counter(&metrics, name, labels));
+        sum.unwrap_or(0.0) as u64
+    }
+
+    /// Waits until `/readyz` says yes.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        self.wait_until("/readyz says yes", MINUTE, |weir| {
+            (weir.get("/readyz")?.status == 200).then_some(())
+        });
+    }
+
+    /// Waits for a condition, and gives up early when the process has ended.
+    ///
+    /// # Panics
+    /// Once the deadline is over or the process is gone, with the end of its log.
+    #[track_caller]
+    pub fn wait_until<T>(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        mut condition: impl FnMut(&Weir) -> Option<T>,
+    ) -> T {
+        let result = xtask::wait::eventually(what, deadline, || {
+            let exit = self.poll_exit();
+            // Looked at after the exit, so that what the process did last counts.
+            match (condition(self), exit) {
+                (None, Some(status)) => anyhow::bail!("weir ended ({status}) before: {what}"),
+                (value, _) => Ok(value),
+            }
+        });
+        match result {
+            Ok(value) => value,
+            Err(error) => panic!("{error:#}; its log ends:\n{}", self.log_tail()),
+        }
+    }
+
+    /// Asks it to stop (SIGTERM) and returns its exit code, or `None` if a signal ended it.
+    #[track_caller]
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.wait_exit(MINUTE)
+    }
+
+    /// Kills it as a crash would (SIGKILL), and waits until it is gone.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait_exit(MINUTE);
+    }
+
+    /// Sends a signal. Nothing happens if it has ended.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        if self.poll_exit().is_none() {
+            must(kill_process(Pid::from_child(&self.child), signal));
+        }
+    }
+
+    /// Waits until it ends by itself, and returns its exit code, or `None` if a signal ended it.
+    #[track_caller]
+    pub fn wait_exit(&mut self, deadline: Duration) -> Option<i32> {
+        let result = xtask::wait::eventually("weir's end", deadline, || Ok(self.poll_exit()));
+        match result {
+            Ok(status) => status.code(),
+            Err(error) => panic!("{error:#}; its log ends:\n{}", self.log_tail()),
+        }
+    }
+
+    fn poll_exit(&mut self) -> Option<ExitStatus> {
+        if self.exit.is_none() {
+            self.exit = must(self.child.try_wait());
+        }
+        self.exit
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        // Both fail only if the process is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.dismiss();
+        }
+    }
+}
+
+/// The path of a guest module in `target/guests`, `guest("filter")` for example.
+///
+/// # Panics
+/// If it isn't there, with what to do.
+#[track_caller]
+pub fn guest(name: &str) -> PathBuf {
+    let path = xtask::root().join(format!("target/guests/{name}.wasm"));
+    assert!(
+        path.exists(),
+        "there's no {}: run `cargo xtask guests`",
+        path.display()
+    );
+    path
+}
+
+/// `weir`, beside the folder of this test binary.
+#[track_caller]
+fn program() -> PathBuf {
+    let tests = must(std::env::current_exe());
+    let program = tests
+        .parent()
+        .and_then(Path::parent)
+        .map(|folder| folder.join("weir"))
+        .unwrap_or_default();
+    assert!(
+        program.exists(),
+        "there's no {}: run `cargo xtask test kafka`, or `cargo build --release --workspace`",
+        program.display()
+    );
+    program
+}
+
+fn free_address() -> SocketAddr {
+    let listener = must(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    must(listener.local_addr())
+}
+
+fn read(path: &Path) -> String {
+    let bytes = must(fs::read(path));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
