@@ -64,7 +64,11 @@ pub trait Source {
 
     /// Records of one partition that wait, in order, without blocking; `None` if none do. All have offsets above those
     /// read before, or at and above the last seek.
-    fn read(&mut self, partition: &TopicPartition, limit: ReadLimit) -> Result<Option<Batch>, Error>;
+    fn read(
+        &mut self,
+        partition: &TopicPartition,
+        limit: ReadLimit,
+    ) -> Result<Option<Batch>, Error>;
 
     /// Goes back (or on) to an offset: the next record read is the first at or above it.
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error>;

@@ -1,4 +1,5 @@
 //! Weir: a WebAssembly transform runtime for Apache Kafka.
 
 pub mod io;
+pub mod kafka;
 pub mod record;

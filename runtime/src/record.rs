@@ -179,7 +179,12 @@ impl Headers {
         &self,
         range: std::ops::Range<usize>,
     ) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        range.map(|index| (self.names.get(index).unwrap_or_default(), self.values.get(index)))
+        range.map(|index| {
+            (
+                self.names.get(index).unwrap_or_default(),
+                self.values.get(index),
+            )
+        })
     }
 }
 
