@@ -7,6 +7,7 @@ pub mod fake;
 pub mod guest;
 pub mod ids;
 pub mod io;
+pub mod kafka;
 pub mod metrics;
 pub mod record;
 pub mod status;
