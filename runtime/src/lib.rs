@@ -1,5 +1,6 @@
 //! Weir: a WebAssembly transform runtime for Apache Kafka.
 
+pub mod cli;
 pub mod config;
 pub mod fake;
 pub mod io;
