@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod chain;
+pub mod cli;
 pub mod config;
 pub mod fake;
 pub mod guest;
