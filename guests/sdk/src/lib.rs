@@ -1,1 +1,3 @@
 //! The author's side of Weir's guest contract.
+
+pub mod json;
