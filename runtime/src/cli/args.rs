@@ -25,15 +25,10 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// What to log: a level (error, warn, info, debug, trace), or directives such as "info,weir::worker=debug"
-    #[arg(
-        long,
-        env = "WEIR_LOG",
-        value_name = "FILTER",
-        default_value = "info",
-        global = true
-    )]
-    pub log: String,
+    /// What to log: a level (error, warn, info, debug, trace), or directives such as "info,weir::worker=debug" [default:
+    /// info for run, otherwise warn]
+    #[arg(long, env = "WEIR_LOG", value_name = "FILTER", global = true)]
+    pub log: Option<String>,
 }
 
 /// The commands.
