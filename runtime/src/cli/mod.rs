@@ -32,9 +32,16 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Prints an error with its causes on standard error, and gives the code to end with.
+/// Prints an error with its causes on standard error, and gives the code to end with. A config's problems stand a line
+/// each, without more around them, so that editors find their way to each.
 pub fn report(error: &Error) -> ExitCode {
-    eprintln!("weir: {error:#}");
+    match error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ConfigError>())
+    {
+        Some(problems) => eprintln!("{problems}"),
+        None => eprintln!("weir: {error:#}"),
+    }
     ExitCode::from(exit_code(error))
 }
 
