@@ -1,6 +1,7 @@
 //! The life of the process: load → listen → start → wait → drain.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,7 @@ use crate::status::Status;
 /// A process that's ready to start: its config is read, its modules are loaded and have taken their configs.
 pub struct App {
     config: Config,
-    pipelines: Vec<Pipeline>,
+    pipelines: Vec<Arc<Pipeline>>,
 }
 
 impl App {
@@ -25,13 +26,13 @@ impl App {
     pub fn load(config: Config) -> Result<App> {
         let cache: PathBuf = config.data.join("compiled");
         let host = Host::new(Compiler::this_program(), Some(cache))?;
-        let load = |it| Pipeline::load(&host, it, config.id_key.as_ref());
+        let load = |it| Pipeline::load(&host, it, config.id_key.as_ref()).map(Arc::new);
         let pipelines = config.pipelines.iter().map(load).collect::<Result<_>>()?;
         Ok(App { config, pipelines })
     }
 
     /// The pipelines, in the order of the config.
-    pub fn pipelines(&self) -> &[Pipeline] {
+    pub fn pipelines(&self) -> &[Arc<Pipeline>] {
         &self.pipelines
     }
 

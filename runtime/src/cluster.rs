@@ -102,5 +102,5 @@ pub fn group(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
 
 /// Settings as keys and values, in order.
 pub fn pairs(settings: &config::Settings) -> Vec<(&str, &str)> {
-    settings.iter().map(|it| (it.key.as_str(), it.value.reveal())).collect()
+    settings.iter().map(|it| (it.key.as_str(), it.value.as_str())).collect()
 }

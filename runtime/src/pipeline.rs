@@ -91,10 +91,10 @@ impl Pipeline {
     }
 
     /// Runs until the phase says stop, or until data or a transform must be mended first. The error is why.
-    pub async fn run(self, metrics: Metrics, status: &status::Pipeline, mut phase: watch::Receiver<Phase>) -> Result<()> {
+    pub async fn run(self: Arc<Self>, metrics: Metrics, status: &status::Pipeline, mut phase: watch::Receiver<Phase>) -> Result<()> {
         let up = metrics.pipeline_up(&self.config.name);
         up.set(0);
-        let pipeline = Arc::new(self);
+        let pipeline = self;
         let ended = match pipeline.connect(status, &mut phase).await {
             None => Ok(()),
             Some(cluster) => {
@@ -158,7 +158,6 @@ impl Pipeline {
             if grows { cores } else { cores.min(cluster.input_partitions()).max(1) }
         });
         info!(pipeline = self.config.name, workers = count, group = self.config.group, "starting");
-        let versions = self.versions(&cluster);
         let (ends, ended) = mpsc::unbounded_channel();
         let mut crew = Crew {
             pipeline: self,
@@ -208,7 +207,8 @@ impl Pipeline {
         }
     }
 
-    fn versions(&self, cluster: &Cluster) -> Vec<Arc<Version>> {
+    /// The chain's versions on this cluster.
+    pub fn versions(&self, cluster: &Cluster) -> Vec<Arc<Version>> {
         let outputs = output_names(&self.config);
         let transforms = self.config.transforms.iter().zip(&self.modules);
         let version = |(transform, module): (&config::Transform, &Module)| {

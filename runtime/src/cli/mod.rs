@@ -53,9 +53,16 @@ pub fn permitted(table: config::Table, key: &str, value: &str) -> Result<(), Str
     permit(scope, key, value).map_err(|refused| refused.to_string())
 }
 
-/// Prints an error with its causes on standard error, and gives the code to end with.
+/// Prints an error with its causes on standard error, and gives the code to end with. A config's problems stand a line
+/// each, without more around them, so that editors find their way to each.
 pub fn report(error: &Error) -> ExitCode {
-    eprintln!("weir: {error:#}");
+    match error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ConfigError>())
+    {
+        Some(problems) => eprintln!("{problems}"),
+        None => eprintln!("weir: {error:#}"),
+    }
     ExitCode::from(exit_code(error))
 }
 

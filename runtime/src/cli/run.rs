@@ -1,5 +1,7 @@
 //! `weir run`
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,4 +38,28 @@ pub(super) fn signals() -> Result<mpsc::UnboundedReceiver<()>> {
         tokio::spawn(async move { while signals.recv().await.is_some() && told.send(()).is_ok() {} });
     }
     Ok(stop)
+}
+
+/// Does something that blocks, and sets `stop` at the first signal.
+pub(super) fn until_signal<R: Send>(stop: &AtomicBool, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    std::thread::scope(|scope| {
+        let (done, mut finished) = tokio::sync::oneshot::channel::<()>();
+        let working = scope.spawn(|| {
+            let result = work();
+            drop(done);
+            result
+        });
+        runtime()?.block_on(async {
+            let mut signals = signals()?;
+            tokio::select! {
+                Some(()) = signals.recv() => {
+                    stop.store(true, Ordering::Relaxed);
+                    let _ = finished.await;
+                }
+                _ = &mut finished => {}
+            }
+            anyhow::Ok(())
+        })?;
+        working.join().map_err(|_| anyhow::anyhow!("it panicked; the message is above"))?
+    })
 }
