@@ -1,5 +1,6 @@
 //! A Weir transform.
 
-mod instant;
-mod iso;
-mod pattern;
+pub mod config;
+pub mod instant;
+pub mod iso;
+pub mod pattern;
