@@ -24,7 +24,8 @@ pub struct Config {
     rename: Option<String>,
     #[serde(default)]
     drop: bool,
-    missing: Option<Missing>,
+    #[serde(default)]
+    missing: Missing,
     #[serde(default)]
     existing: Existing,
     #[serde(default)]
@@ -165,8 +166,8 @@ impl TryFrom<Config> for Plan {
                     .to_string(),
             );
         }
-        let missing = config.missing.unwrap_or_default();
-        let (to, existing, tombstones) = (config.to.clone(), config.existing, config.tombstones);
+        let (to, missing) = (config.to.clone(), config.missing);
+        let (existing, tombstones) = (config.existing, config.tombstones);
         Ok(Plan {
             source: source(config, zone)?,
             to,
@@ -251,11 +252,34 @@ fn source(config: Config, zone: FixedOffset) -> Result<Source, String> {
             "from and to are the same field, {path:?}, which the date replaces: leave {name} out, or use another to"
         ));
     }
+    let renamed = match &after {
+        After::Rename(renamed) => renamed,
+        _ => &path,
+    };
+    for (outer, inner) in [
+        (&path, &config.to),
+        (&config.to, &path),
+        (renamed, &config.to),
+    ] {
+        if is_inside(inner, outer) {
+            return Err(format!(
+                "to is {:?}, and {inner:?} would be inside {outer:?}: write the date to a field of its own",
+                config.to
+            ));
+        }
+    }
     Ok(Source::Field {
         path,
         reading,
         after,
     })
+}
+
+/// Whether a field at the path `inner` would be part of one at `outer`.
+fn is_inside(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The path of a field called `name` beside the one at `path`.

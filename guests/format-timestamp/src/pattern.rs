@@ -18,9 +18,11 @@ pub struct Writer {
 pub enum Reader {
     /// RFC 3339, which always names its offset.
     Rfc3339,
-    /// A strftime pattern, and the zone of strings that don't name theirs.
+    /// A strftime pattern.
     Pattern {
+        /// The pattern's parts.
         items: Vec<Item<'static>>,
+        /// Of strings that don't name theirs.
         zone: FixedOffset,
     },
 }
