@@ -172,6 +172,10 @@ impl<'p> Compiler<'p> {
         if let Ok(Some(part)) = self.record_part(operand, name) {
             return (part == Part::Value).then(Vec::new);
         }
+        if name.is_empty() {
+            // The scan has no path for such a field; it's looked up in its object.
+            return None;
+        }
         let mut path = self.path(operand)?;
         path.push(name.to_owned());
         Some(path)

@@ -17,6 +17,22 @@ pub struct Program {
     pub reads: Reads,
 }
 
+impl Program {
+    /// The fields as paths of the JSON scanner, in the same order.
+    pub fn paths(&self) -> Vec<String> {
+        self.fields
+            .iter()
+            .map(|names| {
+                let escaped: Vec<String> = names
+                    .iter()
+                    .map(|name| name.replace('\\', r"\\").replace('.', r"\."))
+                    .collect();
+                escaped.join(".")
+            })
+            .collect()
+    }
+}
+
 /// What an expression reads of a record beside single fields of its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {

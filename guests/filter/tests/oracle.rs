@@ -73,18 +73,7 @@ fn guest(source: &str) -> String {
         Ok(program) => program,
         Err(_) => return "error".to_owned(),
     };
-    let paths: Vec<String> = program
-        .fields
-        .iter()
-        .map(|names| {
-            let escaped: Vec<String> = names
-                .iter()
-                .map(|name| name.replace('\\', r"\\").replace('.', r"\."))
-                .collect();
-            escaped.join(".")
-        })
-        .collect();
-    let fields = Fields::new(&paths).unwrap();
+    let fields = Fields::new(&program.paths()).unwrap();
     let mut found = Found::default();
     let object = fields.scan(DOCUMENT.as_bytes(), &mut found).unwrap();
     let input = Input {
@@ -273,7 +262,7 @@ fn member_of_two() -> impl Strategy<Value = &'static str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_generated_expression_has_the_librarys_value(source in expressions()) {
