@@ -56,6 +56,10 @@ pub trait Source {
     /// be called often enough to stay in the group (`max.poll.interval.ms`).
     fn event(&mut self) -> Option<Event>;
 
+    /// Kafka's id of a topic, which tells a topic from one that was deleted and made again under the same name. All
+    /// zeros where Kafka doesn't say.
+    fn topic_id(&mut self, topic: &str) -> Result<[u8; 16], Error>;
+
     /// Takes partitions on and starts to fetch: from the group's committed offset, or from the pipeline's `start`.
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error>;
 
@@ -74,7 +78,7 @@ pub trait Source {
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error>;
 
     /// The offset after the last record that was read, or passed over as none of the consumer's business (control
-    /// records); `None` before the first.
+    /// records); `None` before the first read, and after a seek until the next one.
     fn position(&mut self, partition: &TopicPartition) -> Option<u64>;
 
     /// Commits, for each partition, the offset of the next record to process. With `wait`, returns when the group has

@@ -85,8 +85,11 @@ impl Column {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// A column of the values at `take`, in that order.
+    /// A column of the values at `take`, in that order. A column without values stays one: it is about to be replaced.
     pub fn gather(&self, take: &[u32]) -> Column {
+        if self.is_empty() {
+            return Column::default();
+        }
         let bytes = take.iter().map(|&index| self.len_of(index as usize)).sum();
         let mut column = Column::with_capacity(take.len(), bytes);
         for &index in take {

@@ -1,1 +1,5 @@
 //! A Weir transform.
+
+mod instant;
+mod iso;
+mod pattern;

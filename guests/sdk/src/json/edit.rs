@@ -1,0 +1,386 @@
+//! Edits: collected while the object is looked at, written in one go.
+
+use super::fields::{NodeId, Object, ROOT, Slot};
+use super::raw::Kind;
+use super::scan::skip_space;
+use super::{Error, Raw, write_str};
+
+/// An edit of a field.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Op {
+    node: NodeId,
+    change: Change,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// The value becomes this part of the scratch text.
+    Set {
+        from: usize,
+        to: usize,
+    },
+    /// The key becomes another node's.
+    Rename {
+        to: NodeId,
+    },
+    Remove,
+}
+
+/// A change of the text: what stands from `start` to `end` makes way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Splice {
+    start: usize,
+    end: usize,
+    with: With,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum With {
+    /// A part of the scratch text.
+    Scratch { from: usize, to: usize },
+    /// A node's key.
+    Key(NodeId),
+    /// Nothing; what goes is a member with the comma after it.
+    Nothing,
+    /// Nothing; what goes is an object's last member, and the comma before it goes too.
+    NothingLast,
+    /// A member that the object of this slot lacks, at its end.
+    Member { node: NodeId, object: Slot },
+}
+
+impl Object<'_, '_> {
+    /// Sets a field to a value given as JSON text, which must be well-formed: it's written as it is.
+    ///
+    /// A field that is there keeps its place. A new one is put at the end of its object, after the whitespace that
+    /// stands before the object's first field; objects that its path lacks are made.
+    ///
+    /// # Panics
+    /// If there is no such field in [`Fields`](super::Fields).
+    pub fn set(&mut self, field: usize, value: &[u8]) {
+        self.set_with(field, |out| out.extend_from_slice(value));
+    }
+
+    /// Sets a field to a value, see [`Object::set`].
+    ///
+    /// # Panics
+    /// If there is no such field in [`Fields`](super::Fields).
+    pub fn set_raw(&mut self, field: usize, value: Raw<'_>) {
+        self.set(field, value.as_bytes());
+    }
+
+    /// Sets a field to a string, which gets its quotes and escapes. See [`Object::set`].
+    ///
+    /// # Panics
+    /// If there is no such field in [`Fields`](super::Fields).
+    pub fn set_str(&mut self, field: usize, value: &str) {
+        self.set_with(field, |out| write_str(value, out));
+    }
+
+    /// Sets a field to the JSON text that `write` appends. See [`Object::set`].
+    ///
+    /// # Panics
+    /// If there is no such field in [`Fields`](super::Fields).
+    #[inline]
+    pub fn set_with(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut node = self.fields.wanted[field];
+        // A field that gets this one's name is meant.
+        for op in &self.found.ops {
+            if let Change::Rename { to } = op.change
+                && to == node
+            {
+                node = op.node;
+                break;
+            }
+        }
+        let from = self.found.scratch.len();
+        write(&mut self.found.scratch);
+        let to = self.found.scratch.len();
+        self.found
+            .ops
+            .retain(|op| op.node != node || matches!(op.change, Change::Rename { .. }));
+        self.found.ops.push(Op {
+            node,
+            change: Change::Set { from, to },
+        });
+    }
+
+    /// Takes a field away, with its comma. Without such a field nothing happens.
+    ///
+    /// # Panics
+    /// If there is no such field in [`Fields`](super::Fields).
+    pub fn remove(&mut self, field: usize) {
+        let node = self.fields.wanted[field];
+        self.found.ops.retain(|op| op.node != node);
+        self.found.ops.push(Op {
+            node,
+            change: Change::Remove,
+        });
+    }
+
+    /// Gives a field the name of another one; it keeps its place and its value. Says whether the text has the field;
+    /// without it nothing happens.
+    ///
+    /// # Errors
+    /// There is a field of the new name already (and it isn't removed by an edit before this one), or the two would
+    /// not stand in the same object.
+    ///
+    /// # Panics
+    /// If there are no such fields in [`Fields`](super::Fields).
+    pub fn rename(&mut self, field: usize, to: usize) -> Result<bool, Error> {
+        let node = self.fields.wanted[field];
+        let to = self.fields.wanted[to];
+        let path = |node: NodeId| &self.fields.nodes[node as usize].path;
+        let is_removed = |node: NodeId| {
+            let removes = |op: &Op| op.node == node && matches!(op.change, Change::Remove);
+            self.found.ops.iter().any(removes)
+        };
+        let is_taken = |node: NodeId| {
+            let makes = |op: &Op| match op.change {
+                Change::Set { .. } => op.node == node,
+                Change::Rename { to } => to == node,
+                Change::Remove => false,
+            };
+            self.found.slots[node as usize].is_present() && !is_removed(node)
+                || self.found.ops.iter().any(makes)
+        };
+        if !self.found.slots[node as usize].is_present() || is_removed(node) {
+            return Ok(false);
+        }
+        if node == to {
+            return Ok(true);
+        }
+        if self.fields.nodes[node as usize].parent != self.fields.nodes[to as usize].parent {
+            return Err(Error::edit(format!(
+                "can't rename `{}` to `{}`: they stand in different objects",
+                path(node),
+                path(to)
+            )));
+        }
+        if is_taken(to) {
+            return Err(Error::edit(format!(
+                "can't rename `{}` to `{}`: that field exists already",
+                path(node),
+                path(to)
+            )));
+        }
+        self.found
+            .ops
+            .retain(|op| op.node != node || !matches!(op.change, Change::Rename { .. }));
+        self.found.ops.push(Op {
+            node,
+            change: Change::Rename { to },
+        });
+        Ok(true)
+    }
+
+    /// Whether there are edits.
+    pub fn is_edited(&self) -> bool {
+        !self.found.ops.is_empty()
+    }
+
+    /// Appends the text with all edits done. An edit of an object that holds an edited field wins over the field's.
+    ///
+    /// # Errors
+    /// A field is to be set inside a value that isn't an object. Nothing has been appended then.
+    pub fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.splice()?;
+        let base = out.len();
+        let mut cursor = 0;
+        for splice in &self.found.splices {
+            // Inside something that has gone already.
+            if splice.start < cursor {
+                continue;
+            }
+            out.extend_from_slice(&self.text[cursor..splice.start]);
+            cursor = splice.end;
+            match splice.with {
+                With::Scratch { from, to } => {
+                    out.extend_from_slice(&self.found.scratch[from..to]);
+                }
+                With::Key(node) => out.extend_from_slice(&self.fields.nodes[node as usize].key),
+                With::Nothing => {}
+                With::NothingLast => {
+                    let kept = base + trimmed(&out[base..]);
+                    match out[kept - 1] {
+                        b',' => out.truncate(kept - 1),
+                        _ => out.truncate(kept),
+                    }
+                }
+                With::Member { node, object } => self.write_member(node, object, base, out),
+            }
+        }
+        out.extend_from_slice(&self.text[cursor..]);
+        Ok(())
+    }
+
+    /// Appends a member that an object lacks. What has been written ends with what is left of the object's others.
+    #[inline]
+    fn write_member(&self, node: NodeId, object: Slot, base: usize, out: &mut Vec<u8>) {
+        let last = out[base..].iter().rev().find(|byte| !is_space(byte));
+        if last != Some(&b'{') {
+            out.push(b',');
+        }
+        let first = object.value as usize + 1;
+        let first_end = skip_space(self.text, first);
+        if self.text[first_end] != b'}' {
+            out.extend_from_slice(&self.text[first..first_end]);
+        }
+        self.write_tree(node, out);
+    }
+
+    /// Appends a node's key and value: its own, or an object of its children's.
+    fn write_tree(&self, node: NodeId, out: &mut Vec<u8>) {
+        let place = &self.fields.nodes[node as usize];
+        out.extend_from_slice(&place.key);
+        out.push(b':');
+        if let Some((from, to)) = self.set_of(node) {
+            out.extend_from_slice(&self.found.scratch[from..to]);
+            return;
+        }
+        out.push(b'{');
+        let mut is_first = true;
+        for &child in &place.children {
+            if self.is_set_inside(child) {
+                if !is_first {
+                    out.push(b',');
+                }
+                is_first = false;
+                self.write_tree(child, out);
+            }
+        }
+        out.push(b'}');
+    }
+
+    fn set_of(&self, node: NodeId) -> Option<(usize, usize)> {
+        self.found.ops.iter().find_map(|op| match op.change {
+            Change::Set { from, to } if op.node == node => Some((from, to)),
+            _ => None,
+        })
+    }
+
+    fn is_set_inside(&self, node: NodeId) -> bool {
+        let mut children = self.fields.nodes[node as usize].children.iter();
+        self.set_of(node).is_some() || children.any(|&child| self.is_set_inside(child))
+    }
+
+    /// Turns the edits into changes of the text, in the text's order.
+    fn splice(&mut self) -> Result<(), Error> {
+        self.found.splices.clear();
+        for index in 0..self.found.ops.len() {
+            let Op { node, change } = self.found.ops[index];
+            if !self.found.earlier.is_empty() {
+                self.splice_earlier(node);
+            }
+            let slot = self.found.slots[node as usize];
+            let splice = match change {
+                Change::Set { from, to } if slot.is_present() => Splice {
+                    start: slot.value as usize,
+                    end: slot.end as usize,
+                    with: With::Scratch { from, to },
+                },
+                Change::Set { .. } => match self.splice_member(node)? {
+                    Some(splice) => splice,
+                    None => continue,
+                },
+                Change::Rename { to } => Splice {
+                    start: slot.key as usize,
+                    end: slot.key_end as usize,
+                    with: With::Key(to),
+                },
+                Change::Remove if slot.is_present() => self.splice_out(slot),
+                Change::Remove => continue,
+            };
+            self.push(splice);
+        }
+        Ok(())
+    }
+
+    /// Keeps the changes in order; there are a few at most.
+    #[inline]
+    fn push(&mut self, splice: Splice) {
+        let splices = &mut self.found.splices;
+        let after = splices
+            .iter()
+            .rposition(|other| other.start <= splice.start);
+        splices.insert(after.map_or(0, |index| index + 1), splice);
+    }
+
+    /// Puts in a member that its object lacks. `None` if an earlier edit has seen to it.
+    #[inline]
+    fn splice_member(&self, node: NodeId) -> Result<Option<Splice>, Error> {
+        let mut missing = node;
+        let mut parent = self.fields.nodes[node as usize].parent;
+        while !self.found.slots[parent as usize].is_present() {
+            missing = parent;
+            parent = self.fields.nodes[parent as usize].parent;
+        }
+        let object = self.found.slots[parent as usize];
+        let text = &self.text[object.value as usize..object.end as usize];
+        if text[0] != b'{' {
+            return Err(self.not_an_object(node, parent, Raw::checked(text).kind()));
+        }
+        let is_there =
+            |splice: &Splice| matches!(splice.with, With::Member { node, .. } if node == missing);
+        if missing != node && self.found.splices.iter().any(is_there) {
+            return Ok(None);
+        }
+        let at = object.value as usize + trimmed(&text[..text.len() - 1]);
+        Ok(Some(Splice {
+            start: at,
+            end: at,
+            with: With::Member {
+                node: missing,
+                object,
+            },
+        }))
+    }
+
+    #[cold]
+    fn not_an_object(&self, node: NodeId, parent: NodeId, kind: Kind) -> Error {
+        Error::edit(format!(
+            "can't set `{}`: `{}` is {kind}, not an object",
+            self.fields.nodes[node as usize].path, self.fields.nodes[parent as usize].path
+        ))
+    }
+
+    /// Takes a member out.
+    fn splice_out(&self, slot: Slot) -> Splice {
+        let end = slot.end as usize;
+        let after = skip_space(self.text, end);
+        let (end, with) = match self.text[after] {
+            b',' => (skip_space(self.text, after + 1), With::Nothing),
+            _ => (end, With::NothingLast),
+        };
+        Splice {
+            start: slot.key as usize,
+            end,
+            with,
+        }
+    }
+
+    /// Takes out what members of the same name, or of the names of the objects around it, stand before a field.
+    #[cold]
+    fn splice_earlier(&mut self, mut node: NodeId) {
+        while node != ROOT {
+            for index in 0..self.found.earlier.len() {
+                let (replaced, slot) = self.found.earlier[index];
+                if replaced == node {
+                    let splice = self.splice_out(slot);
+                    self.push(splice);
+                }
+            }
+            node = self.fields.nodes[node as usize].parent;
+        }
+    }
+}
+
+/// The length without the whitespace at the end.
+fn trimmed(text: &[u8]) -> usize {
+    text.iter()
+        .rposition(|byte| !is_space(byte))
+        .map_or(0, |last| last + 1)
+}
+
+fn is_space(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+}

@@ -1,0 +1,272 @@
+//! A value as it stands in the text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::fields::{Fields, Found};
+use super::scan::{skip_space, string_end, value_end};
+use super::{Error, string};
+
+/// The text of one well-formed JSON value, without the whitespace around it. Read lazily: nothing is parsed before it
+/// is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Raw<'a>(&'a [u8]);
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool,
+    /// Any number
+    Number,
+    /// A string
+    String,
+    /// An array
+    Array,
+    /// An object
+    Object,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Null => "null",
+            Kind::Bool => "a boolean",
+            Kind::Number => "a number",
+            Kind::String => "a string",
+            Kind::Array => "an array",
+            Kind::Object => "an object",
+        })
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// Checks that a text is one JSON value, of any kind, with nothing but whitespace around it.
+    pub fn parse(text: &'a [u8]) -> Result<Raw<'a>, Error> {
+        Fields::none().scan_value(text, &mut Found::default())
+    }
+
+    /// The text at a span that a scan has found well-formed, in UTF-8 that has been checked.
+    #[inline(always)]
+    pub(crate) fn checked(text: &'a [u8]) -> Raw<'a> {
+        Raw(text)
+    }
+
+    /// The value's text.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The value's text.
+    pub fn text(&self) -> &'a str {
+        // SAFETY: a `Raw` is only made of text whose UTF-8 has been checked, cut at ASCII bytes.
+        unsafe { std::str::from_utf8_unchecked(self.0) }
+    }
+
+    /// What the value is.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        match self.0[0] {
+            b'n' => Kind::Null,
+            b't' | b'f' => Kind::Bool,
+            b'"' => Kind::String,
+            b'[' => Kind::Array,
+            b'{' => Kind::Object,
+            _ => Kind::Number,
+        }
+    }
+
+    /// Whether the value is `null`.
+    pub fn is_null(&self) -> bool {
+        self.kind() == Kind::Null
+    }
+
+    /// Whether the value is a number written without fraction and exponent, of any size.
+    pub fn is_integer(&self) -> bool {
+        self.kind() == Kind::Number && !self.0.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
+    }
+
+    /// The boolean, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.0[0] {
+            b't' => Some(true),
+            b'f' => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is written without fraction and exponent and fits.
+    #[inline]
+    pub fn as_i64(&self) -> Option<i64> {
+        match self.0 {
+            [b'-', digits @ ..] => {
+                let size = unsigned(digits)?;
+                0i64.checked_sub_unsigned(size)
+            }
+            digits => i64::try_from(unsigned(digits)?).ok(),
+        }
+    }
+
+    /// The number, if it is written without sign, fraction and exponent and fits.
+    #[inline]
+    pub fn as_u64(&self) -> Option<u64> {
+        unsigned(self.0)
+    }
+
+    /// The number, rounded to the nearest; infinite if it is beyond all others.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self.kind() {
+            Kind::Number => self.text().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// What the string says, if it is one. Allocates only if there are escapes in it.
+    pub fn as_str(&self) -> Option<Cow<'a, str>> {
+        let text = self.text();
+        match self.kind() {
+            Kind::String => Some(string::unescape(&text[1..text.len() - 1])),
+            _ => None,
+        }
+    }
+
+    /// The elements, if the value is an array.
+    pub fn elements(&self) -> Option<Elements<'a>> {
+        (self.kind() == Kind::Array).then(|| Elements {
+            text: self.0,
+            pos: skip_space(self.0, 1),
+        })
+    }
+
+    /// The members, if the value is an object: names and values in the order of the text, duplicates included.
+    pub fn members(&self) -> Option<Members<'a>> {
+        (self.kind() == Kind::Object).then(|| Members {
+            text: self.0,
+            pos: skip_space(self.0, 1),
+        })
+    }
+
+    /// The member of that name, if the value is an object that has one; the last one if it has several.
+    pub fn member(&self, name: &str) -> Option<Raw<'a>> {
+        self.members()?
+            .filter(|(key, _)| key.says(name))
+            .map(|(_, value)| value)
+            .last()
+    }
+
+    /// Whether the value is a string that says `text`.
+    pub fn says(&self, text: &str) -> bool {
+        let inner = match self.0 {
+            [b'"', inner @ .., b'"'] => inner,
+            _ => return false,
+        };
+        inner == text.as_bytes()
+            || inner.contains(&b'\\') && self.as_str().is_some_and(|said| said == text)
+    }
+}
+
+impl fmt::Debug for Raw<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// The elements of an array.
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    text: &'a [u8],
+    pos: usize,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Raw<'a>;
+
+    fn next(&mut self) -> Option<Raw<'a>> {
+        if self.text[self.pos] == b']' {
+            return None;
+        }
+        let end = value_end(self.text, self.pos);
+        let value = Raw(&self.text[self.pos..end]);
+        self.pos = after_comma(self.text, end);
+        Some(value)
+    }
+}
+
+/// The members of an object: a string as name, and a value.
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    text: &'a [u8],
+    pos: usize,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Raw<'a>, Raw<'a>);
+
+    fn next(&mut self) -> Option<(Raw<'a>, Raw<'a>)> {
+        if self.text[self.pos] == b'}' {
+            return None;
+        }
+        let key_end = string_end(self.text, self.pos);
+        let key = Raw(&self.text[self.pos..key_end]);
+        let colon = skip_space(self.text, key_end);
+        let start = skip_space(self.text, colon + 1);
+        let end = value_end(self.text, start);
+        let value = Raw(&self.text[start..end]);
+        self.pos = after_comma(self.text, end);
+        Some((key, value))
+    }
+}
+
+/// Where the next value starts, or the closing bracket stands, after a value that ends at `pos`.
+fn after_comma(text: &[u8], pos: usize) -> usize {
+    let pos = skip_space(text, pos);
+    match text[pos] {
+        b',' => skip_space(text, pos + 1),
+        _ => pos,
+    }
+}
+
+/// The number that a text of nothing but digits stands for.
+#[inline]
+fn unsigned(digits: &[u8]) -> Option<u64> {
+    // 19 digits always fit.
+    if digits.is_empty() || digits.len() > 20 {
+        return None;
+    }
+    let (head, tail) = digits.split_at(digits.len().min(19));
+    let mut number = 0u64;
+    let mut rest = head;
+    while let Some((eight, after)) = rest.split_first_chunk() {
+        number = number * 100_000_000 + eight_digits(eight)?;
+        rest = after;
+    }
+    for &byte in rest {
+        number = number * 10 + digit(byte)?;
+    }
+    for &byte in tail {
+        number = number.checked_mul(10)?.checked_add(digit(byte)?)?;
+    }
+    Some(number)
+}
+
+#[inline]
+fn digit(byte: u8) -> Option<u64> {
+    byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
+}
+
+/// Eight digits at once: neighbours are joined to pairs, pairs to fours, fours to all eight.
+#[inline]
+fn eight_digits(eight: &[u8; 8]) -> Option<u64> {
+    let word = u64::from_le_bytes(*eight);
+    let high_nibbles = word & 0xf0f0_f0f0_f0f0_f0f0;
+    let above_nine = word.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
+    if high_nibbles != 0x3030_3030_3030_3030 || above_nine != 0x3030_3030_3030_3030 {
+        return None;
+    }
+    let ones = word & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+}

@@ -1,0 +1,92 @@
+//! The life of the process: load → listen → start → wait → drain.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::admin::{Admin, Seen};
+use crate::config::Config;
+use crate::guest::{Compiler, Host};
+use crate::metrics::Metrics;
+use crate::pipeline::{Phase, Pipeline};
+use crate::status::Status;
+
+/// A process that's ready to start: its config is read, its modules are loaded and have taken their configs.
+pub struct App {
+    config: Config,
+    pipelines: Vec<Pipeline>,
+}
+
+impl App {
+    /// Does all that can fail without Kafka. An error is a mistake in the config or in a module.
+    pub fn load(config: Config) -> Result<App> {
+        let cache: PathBuf = config.data.join("compiled");
+        let host = Host::new(Compiler::this_program(), Some(cache))?;
+        let load = |it| Pipeline::load(&host, it, config.id_key.as_ref());
+        let pipelines = config.pipelines.iter().map(load).collect::<Result<_>>()?;
+        Ok(App { config, pipelines })
+    }
+
+    /// Runs until `stop` resolves the first time, and then drains; the second time ends the wait. An error says which
+    /// pipelines failed.
+    pub async fn run<F: Future<Output = ()>>(self, mut stop: impl FnMut() -> F) -> Result<()> {
+        let metrics = Metrics::default();
+        let status = Status::new(self.config.pipelines.iter().map(|it| it.name.as_str()));
+        let admin = Admin::bind(self.config.admin.listen).await?;
+        info!(listen = %admin.address()?, "admin endpoints");
+        let (phase, phases) = watch::channel(Phase::Run);
+        let (quit, mut quitting) = watch::channel(false);
+        let seen = Seen {
+            status: status.clone(),
+            metrics: metrics.clone(),
+        };
+        let admin = tokio::spawn(admin.serve(seen, async move {
+            // The sender gone means the same.
+            let _ = quitting.wait_for(|it| *it).await;
+        }));
+
+        let mut pipelines = JoinSet::new();
+        for (index, pipeline) in self.pipelines.into_iter().enumerate() {
+            let (metrics, status, phases) = (metrics.clone(), status.clone(), phases.clone());
+            pipelines.spawn(async move {
+                let name = pipeline.config().name.clone();
+                let ended = pipeline.run(metrics, status.pipeline(index), phases).await;
+                (name, ended)
+            });
+        }
+        let mut failed = Vec::new();
+        let mut told = std::pin::pin!(stop());
+        loop {
+            tokio::select! {
+                ended = pipelines.join_next() => match ended {
+                    None => break,
+                    Some(Ok((_, Ok(())))) => {}
+                    Some(Ok((name, Err(_)))) => failed.push(name),
+                    Some(Err(panic)) => failed.push(panic.to_string()),
+                },
+                () = &mut told => {
+                    let next = match *phase.borrow() {
+                        Phase::Run => Phase::Stop,
+                        _ => Phase::Hurry,
+                    };
+                    match next {
+                        Phase::Hurry => warn!("not waiting any longer"),
+                        _ => info!("stopping: finishing what is in flight; a second signal ends the wait"),
+                    }
+                    phase.send_replace(next);
+                    told.set(stop());
+                }
+            }
+        }
+        quit.send_replace(true);
+        admin.await.context("the admin endpoints' task")??;
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(anyhow!("stopped by a failure: {}", failed.join(", "))),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The config file: what a person typed ([`raw`]) becomes what Weir can do ([`Config`]).
+//!
+//! - `document`: TOML with line numbers, `${…}` filled in, and the list of problems that a person gets at once.
+//! - `raw`: the keys that there are, and the type of each (`table` reads them). Nothing here knows what goes together.
+//! - `build`: what is possible: `names`, `bounds`, and the rules `across` fields and pipelines.
+//! - `settings`, `units`: what goes to librdkafka; durations and sizes.
+//!
+//! `docs/config.md` describes every key.
+
+mod across;
+mod bounds;
+mod build;
+mod document;
+mod names;
+mod raw;
+mod settings;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use crate::guest::Limits;
+pub use document::{ConfigError, Problem};
+pub use settings::{Secret, Setting, Settings, Table};
+pub use units::{ByteSize, parse_duration, show_duration};
+
+/// A config that was checked: whatever can be known to fail without a broker or a module has failed before.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it comes from, as it was given.
+    pub path: PathBuf,
+    /// The health, readiness and metrics endpoints.
+    pub admin: Admin,
+    /// The folder that Weir keeps compiled code in; made when it is needed.
+    pub data: PathBuf,
+    /// What makes stable ids impossible to foresee (`id_key`), if anything does.
+    pub id_key: Option<Secret>,
+    /// The pipelines in the order of the file, at least one.
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// The endpoints of the process.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where they listen.
+    pub listen: SocketAddr,
+}
+
+/// From input topics through a chain to an output topic.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Unique in the file; lower-case letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// The line in the file where it starts.
+    pub line: usize,
+    /// At least one.
+    pub inputs: Vec<Input>,
+    /// At least one; the first is the default.
+    pub outputs: Vec<Output>,
+    /// The consumer group, shared with no other pipeline of the file.
+    pub group: String,
+    /// Where a partition starts that the group has no offset for.
+    pub start: Start,
+    /// Worker threads; `None` for the smaller of cores and input partitions.
+    pub workers: Option<usize>,
+    /// Which partition of the output a record goes to.
+    pub partition: Partitioning,
+    /// The chain, in order. May be empty: the pipeline then copies.
+    pub transforms: Vec<Transform>,
+    /// For the consumer: `[kafka]`, then `[pipelines.NAME.consumer]`, where the later wins.
+    pub consumer: Settings,
+    /// For the producer: `[kafka]`, then `[pipelines.NAME.producer]`, where the later wins.
+    pub producer: Settings,
+    /// Bytes that librdkafka holds fetched for one worker.
+    pub buffer: ByteSize,
+    /// Bytes of input records that one worker has read and not yet settled; one batch always fits.
+    pub in_flight: ByteSize,
+    /// How much a guest is handed at once.
+    pub batch: BatchLimit,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+    /// How long a worker that stops, or gives partitions up, waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// What is promised about each record.
+    pub delivery: Delivery,
+}
+
+/// Where records come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The topic of this name.
+    Topic(String),
+    /// All topics that match this regular expression, which starts with `^`.
+    Pattern(String),
+}
+
+impl Input {
+    /// As Kafka's subscription takes it: a name, or a pattern that starts with `^`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Input::Topic(text) | Input::Pattern(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where records go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// What guests know it by; `default` if the pipeline has one that is not named.
+    pub name: String,
+    /// The topic.
+    pub topic: String,
+}
+
+/// Where a partition starts that the group has no offset for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its first record.
+    Earliest,
+    /// After its last record.
+    Latest,
+    /// At its first record with this timestamp or a later one, in milliseconds since 1970-01-01T00:00:00Z.
+    Time(i64),
+}
+
+/// Which partition of the output a record goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitioning {
+    /// By the key that the record has after the chain, as Kafka's Java producer does it.
+    Key,
+    /// The number of the partition it came from.
+    Same,
+}
+
+/// What is promised about each record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// None is lost; after a failure some may come out again, with the same ids.
+    AtLeastOnce,
+}
+
+/// How much a guest is handed at once. A batch ends at whichever bound comes first; a single record may be larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// Records, at least 1.
+    pub records: usize,
+    /// Bytes of keys, values and headers.
+    pub bytes: ByteSize,
+}
+
+/// One step of a chain.
+#[derive(Clone)]
+pub struct Transform {
+    /// Unique in its pipeline; lower-case letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// The line in the file where it starts.
+    pub line: usize,
+    /// The module's file, found from the folder that `modules` names.
+    pub module: PathBuf,
+    /// What the guest is set up with: a JSON object. May hold secrets.
+    pub config: serde_json::Value,
+    /// Where its ids come from.
+    pub ids: Ids,
+    /// What its guests may use.
+    pub limits: Limits,
+}
+
+impl fmt::Debug for Transform {
+    /// The config's keys, but none of its values, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&str> = match &self.config {
+            serde_json::Value::Object(object) => object.keys().map(String::as_str).collect(),
+            _ => Vec::new(),
+        };
+        f.debug_struct("Transform")
+            .field("name", &self.name)
+            .field("line", &self.line)
+            .field("module", &self.module)
+            .field("config", &keys)
+            .field("ids", &self.ids)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+/// Where a transform's ids come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// From the record's place in Kafka: a record that is processed again gets the same id.
+    Stable,
+    /// From the operating system, fresh each time.
+    Random,
+}
+
+/// What a config file may refer to, and who knows about Kafka's settings. A value, so that tests bring their own.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The value of an environment variable, if it is set.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Says no, with the reason, to a setting of librdkafka's that Weir must own: the table, the key, the value.
+    pub setting: SettingRule<'a>,
+}
+
+/// See [`Surroundings::setting`].
+pub type SettingRule<'a> = &'a dyn Fn(Table, &str, &str) -> Result<(), String>;
+
+impl Config {
+    /// Reads a config file, with the variables of this process. An error lists all problems, each with its line.
+    pub fn load(path: &Path, setting: SettingRule<'_>) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::of_file(path, format!("can't read the config file: {error}"))
+        })?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let surroundings = Surroundings {
+            variable: &variable,
+            setting,
+        };
+        Config::parse(path, &text, surroundings)
+    }
+
+    /// Reads the text of a config file that is (or would be) at `path`, whose folder relative paths start from.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Config, ConfigError> {
+        let mut problems = document::Problems::new(path);
+        let config = document::parse(path, text, surroundings.variable, &mut problems)
+            .map(|document| raw::read(&document, &mut problems))
+            .and_then(|raw| build::build(path, raw, surroundings, &mut problems));
+        problems.into_result()?;
+        // What is missing without a problem would be a mistake in `build`; the tests go through every way there.
+        config.ok_or_else(|| ConfigError::of_file(path, "can't read the config file".to_string()))
+    }
+}

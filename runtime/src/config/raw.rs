@@ -1,0 +1,225 @@
+//! What was typed: the keys that there are, and the type of each.
+
+use std::time::Duration;
+
+use super::document::{Field, Problems, Text, Value};
+use super::settings::Setting;
+use super::table::Reader;
+use super::units::ByteSize;
+use super::{Delivery, Ids, Partitioning};
+
+/// A kind of table in the file, and its keys.
+pub(super) struct Section {
+    /// How `docs/config.md` names it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test of the docs"))]
+    pub(super) title: &'static str,
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) const TOP: Section = Section {
+    title: "Top of the file",
+    keys: &["modules", "data", "id_key", "admin", "kafka", "pipelines"],
+};
+pub(super) const ADMIN: Section = Section {
+    title: "[admin]",
+    keys: &["listen"],
+};
+pub(super) const PIPELINE: Section = Section {
+    title: "[pipelines.NAME]",
+    keys: &[
+        "input",
+        "output",
+        "group",
+        "start",
+        "delivery",
+        "partition",
+        "workers",
+        "buffer",
+        "in_flight",
+        "batch",
+        "commit_interval",
+        "drain_timeout",
+        "consumer",
+        "producer",
+        "transforms",
+    ],
+};
+pub(super) const BATCH: Section = Section {
+    title: "[pipelines.NAME.batch]",
+    keys: &["records", "bytes"],
+};
+pub(super) const TRANSFORM: Section = Section {
+    title: "[[pipelines.NAME.transforms]]",
+    keys: &[
+        "name",
+        "module",
+        "config",
+        "ids",
+        "deadline",
+        "memory",
+        "max_output_bytes",
+        "max_output_records",
+    ],
+};
+
+/// A value and its line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Located<T> {
+    pub(super) line: usize,
+    pub(super) value: T,
+}
+
+/// The file. A key that isn't there, or whose value was of the wrong type (a problem then), is `None`.
+pub(super) struct Raw {
+    pub(super) modules: Option<Located<Text>>,
+    pub(super) data: Option<Located<Text>>,
+    pub(super) id_key: Option<Located<Text>>,
+    pub(super) listen: Option<Located<Text>>,
+    pub(super) kafka: Vec<Setting>,
+    pub(super) pipelines: Vec<RawPipeline>,
+}
+
+/// `[pipelines.NAME]`
+pub(super) struct RawPipeline {
+    pub(super) name: Located<String>,
+    pub(super) input: Option<Located<Vec<Located<Text>>>>,
+    pub(super) output: Option<Located<Text>>,
+    pub(super) group: Option<Located<Text>>,
+    pub(super) start: Option<Located<Text>>,
+    pub(super) delivery: Option<Located<Delivery>>,
+    pub(super) partition: Option<Located<Partitioning>>,
+    pub(super) workers: Option<Located<u64>>,
+    pub(super) buffer: Option<Located<ByteSize>>,
+    pub(super) in_flight: Option<Located<ByteSize>>,
+    pub(super) batch_records: Option<Located<u64>>,
+    pub(super) batch_bytes: Option<Located<ByteSize>>,
+    pub(super) commit_interval: Option<Located<Duration>>,
+    pub(super) drain_timeout: Option<Located<Duration>>,
+    pub(super) consumer: Vec<Setting>,
+    pub(super) producer: Vec<Setting>,
+    pub(super) transforms: Vec<RawTransform>,
+}
+
+/// `[[pipelines.NAME.transforms]]`
+pub(super) struct RawTransform {
+    pub(super) line: usize,
+    pub(super) name: Option<Located<Text>>,
+    pub(super) module: Option<Located<Text>>,
+    pub(super) config: serde_json::Value,
+    pub(super) ids: Option<Located<Ids>>,
+    pub(super) deadline: Option<Located<Duration>>,
+    pub(super) memory: Option<Located<ByteSize>>,
+    pub(super) max_output_bytes: Option<Located<ByteSize>>,
+    pub(super) max_output_records: Option<Located<u64>>,
+}
+
+/// Reads what was typed.
+pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
+    let mut top = Reader::new("the top level", &TOP, fields, problems);
+    let modules = top.text("modules");
+    let data = top.text("data");
+    let id_key = top.text("id_key");
+    let kafka = top.settings("kafka");
+    let listen = top
+        .table("admin")
+        .and_then(|admin| Reader::new("[admin]", &ADMIN, admin.value, top.problems).text("listen"));
+    let is_given = top.field("pipelines").is_some();
+    let pipelines = top.table("pipelines").map(|table| table.value);
+    if !is_given || pipelines.is_some_and(<[Field]>::is_empty) {
+        top.problems
+            .in_file("no pipeline: add a [pipelines.NAME] with `input` and `output`");
+    }
+    let pipelines = pipelines
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|field| match &field.node.value {
+            Value::Table(fields) => Some(read_pipeline(field, fields, problems)),
+            other => {
+                problems.at(
+                    field.line,
+                    format!(
+                        "\"{}\" in [pipelines] must be a table [pipelines.{}], not {}",
+                        field.key,
+                        field.key,
+                        other.kind()
+                    ),
+                );
+                None
+            }
+        })
+        .collect();
+    Raw {
+        modules,
+        data,
+        id_key,
+        listen,
+        kafka,
+        pipelines,
+    }
+}
+
+fn read_pipeline(named: &Field, fields: &[Field], problems: &mut Problems) -> RawPipeline {
+    let name = &named.key;
+    let place = format!("[pipelines.{name}]");
+    let mut table = Reader::new(&place, &PIPELINE, fields, problems);
+    table.require(named.line, &["input", "output"]);
+    let batch_place = format!("[pipelines.{name}.batch]");
+    let (batch_records, batch_bytes) = match table.table("batch") {
+        Some(batch) => {
+            let mut batch = Reader::new(&batch_place, &BATCH, batch.value, table.problems);
+            (batch.count("records"), batch.size("bytes"))
+        }
+        None => (None, None),
+    };
+    RawPipeline {
+        name: Located {
+            line: named.line,
+            value: name.clone(),
+        },
+        input: table.texts("input"),
+        output: table.output(),
+        group: table.text("group"),
+        start: table.moment("start"),
+        delivery: table.delivery(),
+        partition: table.choice(
+            "partition",
+            &[("key", Partitioning::Key), ("same", Partitioning::Same)],
+        ),
+        workers: table.count("workers"),
+        buffer: table.size("buffer"),
+        in_flight: table.size("in_flight"),
+        batch_records,
+        batch_bytes,
+        commit_interval: table.duration("commit_interval"),
+        drain_timeout: table.duration("drain_timeout"),
+        consumer: table.settings("consumer"),
+        producer: table.settings("producer"),
+        transforms: table
+            .tables("transforms", &format!("[[pipelines.{name}.transforms]]"))
+            .into_iter()
+            .map(|(line, fields)| read_transform(name, line, fields, problems))
+            .collect(),
+    }
+}
+
+fn read_transform(
+    pipeline: &str,
+    line: usize,
+    fields: &[Field],
+    problems: &mut Problems,
+) -> RawTransform {
+    let place = format!("[[pipelines.{pipeline}.transforms]]");
+    let mut table = Reader::new(&place, &TRANSFORM, fields, problems);
+    table.require(line, &["name", "module"]);
+    RawTransform {
+        line,
+        name: table.text("name"),
+        module: table.text("module"),
+        config: table.json_object("config"),
+        ids: table.choice("ids", &[("stable", Ids::Stable), ("random", Ids::Random)]),
+        deadline: table.duration("deadline"),
+        memory: table.size("memory"),
+        max_output_bytes: table.size("max_output_bytes"),
+        max_output_records: table.count("max_output_records"),
+    }
+}

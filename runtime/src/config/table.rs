@@ -1,0 +1,362 @@
+//! Reads the keys of one table, each by its type.
+
+use std::time::Duration;
+
+use super::Delivery;
+use super::document::{Field, Node, Problems, Text, Value};
+use super::raw::{Located, Section};
+use super::settings::{Setting, names_a_secret};
+use super::units::{ByteSize, parse_duration};
+
+/// Reads the keys of one table.
+pub(super) struct Reader<'a, 'p> {
+    place: &'p str,
+    fields: &'a [Field],
+    pub(super) problems: &'p mut Problems,
+}
+
+impl<'a, 'p> Reader<'a, 'p> {
+    /// Refuses keys that aren't the section's.
+    pub(super) fn new(
+        place: &'p str,
+        section: &Section,
+        fields: &'a [Field],
+        problems: &'p mut Problems,
+    ) -> Reader<'a, 'p> {
+        for field in fields {
+            if !section.keys.contains(&field.key.as_str()) {
+                problems.at(field.line, unknown_key(&field.key, place, section));
+            }
+        }
+        Reader {
+            place,
+            fields,
+            problems,
+        }
+    }
+
+    pub(super) fn require(&mut self, line: usize, keys: &[&str]) {
+        for key in keys {
+            if self.field(key).is_none() {
+                let message = format!("{} has no \"{key}\"; add it", self.place);
+                self.problems.at(line, message);
+            }
+        }
+    }
+
+    pub(super) fn field(&self, key: &str) -> Option<&'a Field> {
+        self.fields.iter().find(|field| field.key == key)
+    }
+
+    /// The value of a key as `convert` reads it; the error says what it must be.
+    fn value<T>(
+        &mut self,
+        key: &str,
+        convert: impl FnOnce(&'a Node) -> Result<T, String>,
+    ) -> Option<Located<T>> {
+        let field = self.field(key)?;
+        if let Value::Broken = field.node.value {
+            return None;
+        }
+        match convert(&field.node) {
+            Ok(value) => Some(Located {
+                line: field.line,
+                value,
+            }),
+            Err(must_be) => {
+                let message = format!("\"{key}\" in {} {must_be}", self.place);
+                self.problems.at(field.line, message);
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<Located<Text>> {
+        self.value(key, as_text)
+    }
+
+    /// A string or a list of strings.
+    pub(super) fn texts(&mut self, key: &str) -> Option<Located<Vec<Located<Text>>>> {
+        self.value(key, |node| match &node.value {
+            Value::Array(items) => items
+                .iter()
+                .filter(|item| !matches!(item.value, Value::Broken))
+                .map(|item| match &item.value {
+                    Value::String(text) => Ok(Located {
+                        line: item.line,
+                        value: text.clone(),
+                    }),
+                    other => Err(format!("must list strings only, and has {}", other.kind())),
+                })
+                .collect(),
+            Value::String(text) => Ok(vec![Located {
+                line: node.line,
+                value: text.clone(),
+            }]),
+            other => Err(format!(
+                "must be a string or a list of strings, not {}",
+                other.kind()
+            )),
+        })
+    }
+
+    /// The topic of the one output.
+    pub(super) fn output(&mut self) -> Option<Located<Text>> {
+        self.value("output", |node| match &node.value {
+            Value::Table(_) | Value::Array(_) => Err(
+                "must be one topic's name: this version of Weir writes a pipeline's records to one topic".to_string(),
+            ),
+            _ => as_text(node),
+        })
+    }
+
+    /// A string, or a date that TOML knows as such.
+    pub(super) fn moment(&mut self, key: &str) -> Option<Located<Text>> {
+        self.value(key, |node| match &node.value {
+            Value::Datetime(text) => Ok(Text {
+                typed: text.clone(),
+                value: text.clone(),
+            }),
+            _ => as_text(node),
+        })
+    }
+
+    pub(super) fn delivery(&mut self) -> Option<Located<Delivery>> {
+        self.value("delivery", |node| {
+            let text = as_text(node)?;
+            match text.value.as_str() {
+                "at-least-once" => Ok(Delivery::AtLeastOnce),
+                "exactly-once" => Err(
+                    "can't be \"exactly-once\" in this version of Weir; \"at-least-once\" (the default) is what there is".to_string(),
+                ),
+                _ => Err(format!("must be \"at-least-once\", not \"{text}\"")),
+            }
+        })
+    }
+
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        choices: &[(&str, T)],
+    ) -> Option<Located<T>> {
+        self.value(key, |node| {
+            let text = as_text(node)?;
+            let choice = choices.iter().find(|(name, _)| *name == text.value);
+            choice.map(|(_, value)| *value).ok_or_else(|| {
+                let names: Vec<String> = choices
+                    .iter()
+                    .map(|(name, _)| format!("\"{name}\""))
+                    .collect();
+                format!("must be {}, not \"{text}\"", names.join(" or "))
+            })
+        })
+    }
+
+    pub(super) fn count(&mut self, key: &str) -> Option<Located<u64>> {
+        self.value(key, |node| match &node.value {
+            Value::Integer(number) => {
+                u64::try_from(*number).map_err(|_| format!("can't be negative, and is {number}"))
+            }
+            // A variable's value comes as a string.
+            Value::String(text) if text.is_filled_in() => text.value.trim().parse().map_err(|_| {
+                format!("must be a whole number, and what \"{text}\" stands for isn't one")
+            }),
+            other => Err(format!("must be a whole number, not {}", other.kind())),
+        })
+    }
+
+    pub(super) fn size(&mut self, key: &str) -> Option<Located<ByteSize>> {
+        self.value(key, |node| match &node.value {
+            Value::Integer(number) => u64::try_from(*number)
+                .map(ByteSize)
+                .map_err(|_| format!("can't be negative, and is {number}")),
+            Value::String(text) => ByteSize::parse(&text.value)
+                .map_err(|right| format!("is not a size: \"{text}\"; {right}")),
+            other => Err(format!(
+                "must be a size such as \"16MiB\", not {}",
+                other.kind()
+            )),
+        })
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Option<Located<Duration>> {
+        self.value(key, |node| match &node.value {
+            Value::String(text) => parse_duration(&text.value)
+                .map_err(|right| format!("is not a duration: \"{text}\"; {right}")),
+            Value::Integer(number) => Err(format!(
+                "needs a unit: write \"{number}ms\" or \"{number}s\""
+            )),
+            other => Err(format!(
+                "must be a duration such as \"1s\", not {}",
+                other.kind()
+            )),
+        })
+    }
+
+    pub(super) fn table(&mut self, key: &str) -> Option<Located<&'a [Field]>> {
+        self.value(key, |node| match &node.value {
+            Value::Table(fields) => Ok(fields.as_slice()),
+            other => Err(format!("must be a table, not {}", other.kind())),
+        })
+    }
+
+    /// A list of tables, each with its line. `header` is how one is written.
+    pub(super) fn tables(&mut self, key: &str, header: &str) -> Vec<(usize, &'a [Field])> {
+        let tables = self.value(key, |node| match &node.value {
+            Value::Array(items) => items
+                .iter()
+                .map(|item| match &item.value {
+                    Value::Table(fields) => Ok((item.line, fields.as_slice())),
+                    other => Err(format!("must list tables only, and has {}", other.kind())),
+                })
+                .collect(),
+            Value::Table(_) => Err(format!(
+                "must be a list of tables; write {header} with two brackets"
+            )),
+            other => Err(format!(
+                "must be a list of tables {header}, not {}",
+                other.kind()
+            )),
+        });
+        tables.map_or(Vec::new(), |tables| tables.value)
+    }
+
+    /// A table as JSON; an empty one if it isn't there.
+    pub(super) fn json_object(&mut self, key: &str) -> serde_json::Value {
+        let object = self.value(key, |node| match &node.value {
+            Value::Table(_) => to_json(node),
+            other => Err(format!("must be a table, not {}", other.kind())),
+        });
+        object.map_or_else(|| serde_json::json!({}), |object| object.value)
+    }
+
+    /// librdkafka's settings: keys with dots, in quotes or as nested tables.
+    pub(super) fn settings(&mut self, key: &str) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        if let Some(table) = self.table(key) {
+            let place = match self.place.strip_suffix(']') {
+                Some(pipeline) => format!("{pipeline}.{key}]"),
+                None => format!("[{key}]"),
+            };
+            flatten("", &place, table.value, &mut settings, self.problems);
+        }
+        settings
+    }
+}
+
+fn unknown_key(key: &str, place: &str, section: &Section) -> String {
+    let message = format!("unknown key \"{key}\" in {place}");
+    if key == "dead_letter" {
+        return format!(
+            "{message}: this version of Weir has no dead letter topics, and a record that a transform refuses stops the pipeline; take the key out"
+        );
+    }
+    let nearest = section
+        .keys
+        .iter()
+        .map(|known| {
+            (
+                strsim::damerau_levenshtein(&key.to_lowercase(), known),
+                known,
+            )
+        })
+        .min();
+    match nearest {
+        // A third of the letters may be wrong, as in rustc's suggestions.
+        Some((distance, known)) if distance <= key.len().max(known.len()).div_ceil(3) => {
+            format!("{message}; did you mean \"{known}\"?")
+        }
+        _ => format!("{message}; it knows {}", section.keys.join(", ")),
+    }
+}
+
+fn as_text(node: &Node) -> Result<Text, String> {
+    match &node.value {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(format!("must be a string, not {}", other.kind())),
+    }
+}
+
+/// `{ a = { b = 1 } }` and `{ "a.b" = 1 }` are the same setting.
+fn flatten(
+    prefix: &str,
+    place: &str,
+    fields: &[Field],
+    settings: &mut Vec<Setting>,
+    problems: &mut Problems,
+) {
+    for field in fields {
+        let key = format!("{prefix}{}", field.key);
+        let mut secret = names_a_secret(&key);
+        let value = match &field.node.value {
+            Value::Table(nested) => {
+                flatten(&format!("{key}."), place, nested, settings, problems);
+                continue;
+            }
+            Value::String(text) => {
+                secret |= text.is_filled_in();
+                Some(text.value.clone())
+            }
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Float(number) => Some(number.to_string()),
+            Value::Bool(value) => Some(value.to_string()),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| match &item.value {
+                    Value::String(text) => {
+                        secret |= text.is_filled_in();
+                        Some(text.value.as_str())
+                    }
+                    _ => None,
+                })
+                .collect::<Option<Vec<&str>>>()
+                .map(|items| items.join(",")),
+            Value::Datetime(_) => None,
+            Value::Broken => continue,
+        };
+        let Some(value) = value else {
+            problems.at(
+                field.line,
+                format!("\"{key}\" in {place} must be a string, a number, true or false, or a list of strings"),
+            );
+            continue;
+        };
+        if settings.iter().any(|setting| setting.key == key) {
+            problems.at(
+                field.line,
+                format!("\"{key}\" in {place} is set twice; keep one"),
+            );
+            continue;
+        }
+        settings.push(Setting {
+            key,
+            value,
+            line: field.line,
+            secret,
+        });
+    }
+}
+
+fn to_json(node: &Node) -> Result<serde_json::Value, String> {
+    Ok(match &node.value {
+        Value::String(text) => text.value.clone().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => serde_json::Number::from_f64(*number)
+            .ok_or_else(|| format!("can't hold {number}, which JSON has no number for"))?
+            .into(),
+        Value::Bool(value) => (*value).into(),
+        Value::Datetime(text) => text.clone().into(),
+        Value::Broken => serde_json::Value::Null,
+        Value::Array(items) => items
+            .iter()
+            .map(to_json)
+            .collect::<Result<Vec<_>, _>>()?
+            .into(),
+        Value::Table(fields) => serde_json::Value::Object(
+            fields
+                .iter()
+                .map(|field| Ok((field.key.clone(), to_json(&field.node)?)))
+                .collect::<Result<_, String>>()?,
+        ),
+    })
+}

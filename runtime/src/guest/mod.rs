@@ -1,0 +1,24 @@
+//! The sandbox: the only place that names wasmtime.
+//!
+//! Three lifetimes, three types: a [`Host`] for the process, a [`Module`] for a version of a transform, a [`Guest`]
+//! for a worker. Nothing here knows that Kafka exists.
+
+mod bindings;
+mod cache;
+mod check;
+mod compile;
+mod fault;
+mod host;
+mod instance;
+mod limits;
+mod module;
+mod wrap;
+
+pub use check::{Level, Log, Output};
+pub use compile::compile_stdin;
+pub use fault::Fault;
+pub use host::{Compiler, Host};
+pub use instance::{Guest, Needs, Setup};
+pub use limits::Limits;
+pub use module::{Description, Digest, Module};
+pub use wrap::{Import, Shape, imports};

@@ -1,0 +1,205 @@
+//! Questions about the cluster, and the changes that commands make to it: for `weir check`, `weir offsets` and the
+//! checks before a start. All calls wait for their answer, as long as the timeout they were made with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, anyhow, bail};
+use regex::Regex;
+
+use super::consumer::{NO_OFFSET, Start, commit_and_wait, first_failure, look_up};
+use super::ffi::{Client, Code, PartitionList};
+use super::settings::Settings;
+use crate::io::TopicPartition;
+
+/// What the cluster says of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// The name.
+    pub name: String,
+    /// Kafka's id of it; a topic that is made anew has a new one. All zero from a broker older than 2.8.
+    pub id: [u8; 16],
+    /// How many partitions it has.
+    pub partitions: usize,
+}
+
+/// Whether a group is at work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupState {
+    /// The cluster doesn't know it, or it has no members.
+    Stopped,
+    /// It has members. Kafka's word for its state.
+    Running(String),
+}
+
+/// A client for questions about the cluster.
+pub struct Admin {
+    client: Arc<Client>,
+    timeout: Duration,
+}
+
+impl Admin {
+    /// A client with [`admin_settings`](super::admin_settings). Nothing is asked yet.
+    pub fn new(settings: &Settings, timeout: Duration) -> Result<Admin, Error> {
+        let client = Client::admin(settings.conf()?)?;
+        Ok(Admin { client, timeout })
+    }
+
+    /// The cluster's id, which no other cluster has. Fails if no broker answers.
+    pub fn cluster_id(&self) -> Result<String, Error> {
+        self.client
+            .cluster_id(self.timeout)
+            .with_context(|| format!("no broker answered within {} s", self.timeout.as_secs()))
+    }
+
+    /// The topics of these names, or why one can't be had: it's missing, or not for this user. In order.
+    pub fn topics(&self, names: &[String]) -> Result<Vec<Result<Topic, Error>>, Error> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let described = self
+            .client
+            .describe_topics(names, self.timeout)
+            .with_context(|| format!("can't ask the cluster about {}", names.join(", ")))?;
+        Ok(names
+            .iter()
+            .map(
+                |name| match described.iter().find(|(found, _)| found == name) {
+                    Some((_, Ok(topic))) => Ok(Topic {
+                        name: topic.name.clone(),
+                        id: topic.id,
+                        partitions: topic.partitions,
+                    }),
+                    Some((_, Err(failure))) if failure.code == Code::UNKNOWN_TOPIC_OR_PART => Err(
+                        anyhow!("there is no topic \"{name}\"; create it, or check the name"),
+                    ),
+                    Some((_, Err(failure))) => Err(anyhow!("topic \"{name}\": {failure}")),
+                    None => Err(anyhow!("the cluster's answer leaves topic \"{name}\" out")),
+                },
+            )
+            .collect())
+    }
+
+    /// The names of all topics that this user may see and that match a pattern, sorted.
+    pub fn matching(&self, pattern: &str) -> Result<Vec<String>, Error> {
+        let regex = Regex::new(pattern).with_context(|| format!("not a pattern: {pattern}"))?;
+        let topics = self
+            .client
+            .list_topics(self.timeout)
+            .context("can't ask the cluster for its topics")?;
+        let mut names: Vec<String> = topics
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|name| regex.is_match(name))
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Makes a topic with the broker's default number of replicas. `false` if there is one of this name.
+    pub fn create_topic(&self, name: &str, partitions: usize) -> Result<bool, Error> {
+        let context = || format!("can't create topic \"{name}\"");
+        let partitions = i32::try_from(partitions).with_context(context)?;
+        match self
+            .client
+            .create_topic(name, partitions, -1, self.timeout)
+            .with_context(context)?
+        {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.code == Code::TOPIC_ALREADY_EXISTS => Ok(false),
+            Err(failure) => Err(Error::from(failure).context(context())),
+        }
+    }
+
+    /// Whether a group has members.
+    pub fn group_state(&self, group: &str) -> Result<GroupState, Error> {
+        let groups = self
+            .client
+            .list_groups(self.timeout)
+            .context("can't ask the cluster for its groups")?;
+        Ok(
+            match groups.into_iter().find(|found| found.group == group) {
+                Some(found) if !found.is_empty => GroupState::Running(found.state),
+                _ => GroupState::Stopped,
+            },
+        )
+    }
+}
+
+/// A client for a group's offsets, without being a member of it.
+pub struct GroupOffsets {
+    client: Arc<Client>,
+    group: String,
+    timeout: Duration,
+}
+
+impl GroupOffsets {
+    /// A client with [`group_settings`](super::group_settings) for the same group. Nothing is asked yet.
+    pub fn new(settings: &Settings, group: &str, timeout: Duration) -> Result<GroupOffsets, Error> {
+        Ok(GroupOffsets {
+            client: Client::consumer(settings.conf()?)?,
+            group: group.to_string(),
+            timeout,
+        })
+    }
+
+    /// The group's committed offset of each partition, in order; `None` if there is none.
+    pub fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
+        let mut list = PartitionList::new();
+        for partition in partitions {
+            list.add(&partition.topic, partition.partition, NO_OFFSET)?;
+        }
+        self.client
+            .committed(&list, self.timeout)
+            .into_result()
+            .and_then(|()| first_failure(&list.entries()))
+            .with_context(|| {
+                format!(
+                    "can't look up the committed offsets of group \"{}\"",
+                    self.group
+                )
+            })?;
+        Ok(list
+            .entries()
+            .iter()
+            .map(|entry| u64::try_from(entry.offset).ok())
+            .collect())
+    }
+
+    /// The offset that `start` means, by now, for each partition, in order. [`Start::Latest`] gives the end of what is
+    /// committed: the offset of the next record, or of the first of an open transaction.
+    pub fn offsets(&self, partitions: &[TopicPartition], start: Start) -> Result<Vec<u64>, Error> {
+        let names: Vec<(&str, i32)> = partitions
+            .iter()
+            .map(|partition| (&*partition.topic, partition.partition))
+            .collect();
+        let offsets = look_up(&self.client, &names, start, Instant::now() + self.timeout)?;
+        Ok(offsets.iter().map(|&offset| offset.max(0) as u64).collect())
+    }
+
+    /// Sets the group's offsets. The cluster refuses while the group has members.
+    pub fn alter(&self, offsets: &[(TopicPartition, u64)]) -> Result<(), Error> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = PartitionList::new();
+        for (partition, offset) in offsets {
+            let Ok(offset) = i64::try_from(*offset) else {
+                bail!("offset {offset} of {partition} is out of Kafka's range");
+            };
+            list.add(&partition.topic, partition.partition, offset)?;
+        }
+        commit_and_wait(&self.client, &list, self.timeout).with_context(|| {
+            format!(
+                "group \"{}\" keeps its offsets; stop every member of it first",
+                self.group
+            )
+        })
+    }
+}
+
+impl Drop for GroupOffsets {
+    fn drop(&mut self) {
+        self.client.close_consumer(self.timeout);
+    }
+}

@@ -1,0 +1,535 @@
+//! The source of a worker: a member of the consumer group, with a queue for each partition.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, anyhow, bail};
+
+use super::ffi::{Client, ClientEvent, Code, Entry, Failure, PartitionList, PartitionQueue, Queue};
+use super::fold::Fold;
+use super::settings::Settings;
+use super::wake::Waker;
+use crate::io::{Event, ReadLimit, Source, TopicPartition};
+use crate::record::{Batch, Column, TimestampType};
+
+/// Where a partition starts that the group has no offset for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its first record.
+    Earliest,
+    /// After its last record.
+    Latest,
+    /// At its first record with this timestamp or a later one, in milliseconds since 1970-01-01T00:00:00Z; after its
+    /// last record if there is none.
+    Time(i64),
+}
+
+/// Consumes as a member of a group.
+///
+/// An assignment is answered with the offsets that the group has, and with `start` where it has none. An offset that
+/// is out of range (its records were deleted, or the topic is a new one of the same name) is an error of
+/// [`Source::read`], and never passed over.
+///
+/// The worker answers each [`Event::Assigned`] and [`Event::Revoked`] with one call that has all its partitions. On
+/// drop the member leaves the group; what is still assigned is given up without a commit.
+pub struct KafkaSource {
+    /// Before the client, since each holds messages of it.
+    partitions: HashMap<TopicPartition, Partition>,
+    queue: Queue,
+    client: Arc<Client>,
+    waker: Waker,
+    start: Start,
+    fold: Fold,
+}
+
+struct Partition {
+    queue: PartitionQueue,
+    /// The offset after the last record read; before the first, where the partition starts.
+    next: u64,
+    /// What the client says of its position from an earlier assignment or before a seek, until it has forgotten that.
+    stale: Option<i64>,
+    /// Why nothing can be read any more.
+    failed: Option<String>,
+}
+
+impl KafkaSource {
+    /// How long an assignment may wait for the group's offsets and for `start`. Above `transaction.timeout.ms`'s default
+    /// of 15 s, for which a killed worker's transaction may keep offsets undecided, and well below
+    /// `max.poll.interval.ms`.
+    const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
+    /// How long a commit that is waited for may take.
+    const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long a seek may wait for a partition whose fetching has not begun.
+    const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long leaving the group may take.
+    const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Joins the group and subscribes to topics, or to patterns that start with `^`. Fails on settings that no client can
+    /// be made with, not on brokers that don't answer: those are [`Event::Trouble`].
+    pub fn new(
+        settings: &Settings,
+        topics: &[String],
+        start: Start,
+        waker: &Waker,
+    ) -> Result<KafkaSource, Error> {
+        let client = Client::consumer(settings.conf()?)?;
+        let mut queue = Queue::of_consumer(&client).context("a consumer needs a \"group.id\"")?;
+        queue.wakes(waker);
+        client
+            .subscribe(topics)
+            .with_context(|| format!("can't subscribe to {}", topics.join(", ")))?;
+        Ok(KafkaSource {
+            partitions: HashMap::new(),
+            queue,
+            client,
+            waker: waker.clone(),
+            start,
+            fold: Fold::default(),
+        })
+    }
+
+    /// The offsets that partitions start at: the group's, or where `start` says.
+    fn starts(&self, partitions: &[TopicPartition]) -> Result<PartitionList, Error> {
+        let deadline = Instant::now() + KafkaSource::LOOKUP_TIMEOUT;
+        let mut list = PartitionList::new();
+        for partition in partitions {
+            list.add(&partition.topic, partition.partition, NO_OFFSET)?;
+        }
+        self.client
+            .committed(&list, KafkaSource::LOOKUP_TIMEOUT)
+            .into_result()
+            .and_then(|()| first_failure(&list.entries()))
+            .context("can't look up the group's committed offsets")?;
+        let uncommitted: Vec<(usize, Entry)> = list
+            .entries()
+            .into_iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.offset < 0)
+            .collect();
+        let names: Vec<(&str, i32)> = uncommitted
+            .iter()
+            .map(|(_, entry)| (entry.topic.as_str(), entry.partition))
+            .collect();
+        let offsets = look_up(&self.client, &names, self.start, deadline)?;
+        for ((index, _), offset) in uncommitted.iter().zip(offsets) {
+            list.set_offset(*index, offset);
+        }
+        Ok(list)
+    }
+
+    fn list(partitions: &[TopicPartition]) -> Result<PartitionList, Error> {
+        let mut list = PartitionList::new();
+        for partition in partitions {
+            list.add(&partition.topic, partition.partition, NO_OFFSET)?;
+        }
+        Ok(list)
+    }
+
+    /// What the client says of a partition's position; negative if nothing.
+    fn client_position(client: &Client, partition: &TopicPartition) -> i64 {
+        let mut list = PartitionList::new();
+        if list
+            .add(&partition.topic, partition.partition, NO_OFFSET)
+            .is_err()
+            || !client.position(&list).is_none()
+        {
+            return NO_OFFSET;
+        }
+        list.entries()
+            .first()
+            .map_or(NO_OFFSET, |entry| entry.offset)
+    }
+
+    fn trouble(&mut self, failure: Failure) -> Option<Event> {
+        self.fold
+            .tells(failure.code, Instant::now())
+            .then(|| Event::Trouble(failure.into()))
+    }
+}
+
+impl Source for KafkaSource {
+    fn event(&mut self) -> Option<Event> {
+        loop {
+            let event = match self.queue.poll(Duration::ZERO)? {
+                ClientEvent::Assign(entries) if entries.is_empty() => match self.assign(&[]) {
+                    Ok(()) => None,
+                    Err(error) => Some(Event::Fatal(error)),
+                },
+                ClientEvent::Revoke(entries) if entries.is_empty() => match self.unassign(&[]) {
+                    Ok(()) => None,
+                    Err(error) => Some(Event::Fatal(error)),
+                },
+                ClientEvent::Assign(entries) => Some(Event::Assigned(named(&entries))),
+                ClientEvent::Revoke(entries) => Some(Event::Revoked {
+                    partitions: named(&entries),
+                    lost: self.client.is_assignment_lost(),
+                }),
+                ClientEvent::Commit(Code::NO_OFFSET, _) => None,
+                ClientEvent::Commit(code, entries) => {
+                    commit_result(code, &entries).err().map(Event::Trouble)
+                }
+                ClientEvent::Error(failure) => self.trouble(failure),
+                ClientEvent::Fatal(failure) => Some(Event::Fatal(failure.into())),
+                ClientEvent::Record(topic, partition) => Some(Event::Fatal(anyhow!(
+                    "a record of {topic}/{partition} came outside of its partition's queue; this is an error in Weir"
+                ))),
+                ClientEvent::Other(name) => {
+                    tracing::debug!(target: "kafka", name, "an event that nobody asked for");
+                    None
+                }
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let list = match partitions.is_empty() {
+            true => PartitionList::new(),
+            false => self.starts(partitions)?,
+        };
+        // A client takes a partition's mark before the assignment, and keeps the order of its records only then.
+        for (partition, entry) in partitions.iter().zip(list.entries()) {
+            let queue = PartitionQueue::split(
+                &self.client,
+                &partition.topic,
+                partition.partition,
+                &self.waker,
+            )?;
+            let stale = KafkaSource::client_position(&self.client, partition);
+            let state = Partition {
+                queue,
+                next: u64::try_from(entry.offset).unwrap_or(0),
+                stale: (stale >= 0).then_some(stale),
+                failed: None,
+            };
+            self.partitions.insert(partition.clone(), state);
+        }
+        match self.client.is_cooperative() {
+            true => self.client.incremental_assign(&list),
+            false => self.client.assign(Some(&list)),
+        }
+        .context("can't take partitions on")
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        let result = match self.client.is_cooperative() {
+            true => self
+                .client
+                .incremental_unassign(&KafkaSource::list(partitions)?),
+            false => self.client.assign(None),
+        };
+        for partition in partitions {
+            if let Some(mut state) = self.partitions.remove(partition) {
+                // What has come already is outdated, and goes with this.
+                state.queue.free_all();
+                while state.queue.fill(DRAIN) {
+                    state.queue.free_all();
+                }
+            }
+        }
+        result.context("can't give partitions up")
+    }
+
+    fn read(
+        &mut self,
+        partition: &TopicPartition,
+        limit: ReadLimit,
+    ) -> Result<Option<Batch>, Error> {
+        let Some(state) = self.partitions.get_mut(partition) else {
+            bail!("{partition} isn't assigned to this worker");
+        };
+        if let Some(failed) = &state.failed {
+            bail!("{failed}");
+        }
+        while state.queue.fill(limit.records.max(1)) {
+            // A rebalance that pauses and resumes a partition while it is read makes librdkafka fetch some records again.
+            let old = state
+                .queue
+                .in_hand()
+                .iter()
+                .take_while(|message| {
+                    message.code().is_none() && message.offset() < state.next as i64
+                })
+                .count();
+            state.queue.free(old);
+            let Some(first) = state.queue.in_hand().first() else {
+                continue;
+            };
+            if !first.code().is_none() {
+                let failed = explain(
+                    partition,
+                    first.code(),
+                    first.offset(),
+                    &first.error_text(),
+                    state.next,
+                );
+                state.failed = Some(failed.clone());
+                bail!("{failed}");
+            }
+            let batch = state.take(partition, limit)?;
+            return Ok(Some(batch));
+        }
+        Ok(None)
+    }
+
+    fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error> {
+        let Some(state) = self.partitions.get_mut(partition) else {
+            bail!("{partition} isn't assigned to this worker");
+        };
+        state.queue.free_all();
+        state.failed = None;
+        state.next = offset;
+        state.stale =
+            Some(KafkaSource::client_position(&self.client, partition)).filter(|&stale| stale >= 0);
+        let raw = i64::try_from(offset)
+            .with_context(|| format!("offset {offset} is out of Kafka's range"))?;
+        let deadline = Instant::now() + KafkaSource::SEEK_TIMEOUT;
+        loop {
+            let mut list = PartitionList::new();
+            list.add(&partition.topic, partition.partition, raw)?;
+            let result = self.client.seek(&list, KafkaSource::SEEK_TIMEOUT);
+            let code = match &result {
+                Ok(()) => list.entries().first().map_or(Code(0), |entry| entry.code),
+                Err(failure) => failure.code,
+            };
+            match code {
+                code if code.is_none() => return Ok(()),
+                // An assignment takes librdkafka's threads a moment.
+                Code::STATE | Code::PREV_IN_PROGRESS if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                code => bail!("can't go to offset {offset} of {partition}: {code}"),
+            }
+        }
+    }
+
+    fn position(&mut self, partition: &TopicPartition) -> Option<u64> {
+        let state = self.partitions.get_mut(partition)?;
+        if state.failed.is_some() || !state.queue.in_hand().is_empty() {
+            return Some(state.next);
+        }
+        let position = KafkaSource::client_position(&self.client, partition);
+        match state.stale {
+            Some(stale) if stale == position => return Some(state.next),
+            _ => state.stale = None,
+        }
+        Some(state.next.max(u64::try_from(position).unwrap_or(0)))
+    }
+
+    fn commit(&mut self, offsets: &[(TopicPartition, u64)], wait: bool) -> Result<(), Error> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = PartitionList::new();
+        for (partition, offset) in offsets {
+            let offset = i64::try_from(*offset).with_context(|| {
+                format!("offset {offset} of {partition} is out of Kafka's range")
+            })?;
+            list.add(&partition.topic, partition.partition, offset)?;
+        }
+        match wait {
+            true => commit_and_wait(&self.client, &list, KafkaSource::COMMIT_TIMEOUT),
+            false => self
+                .client
+                .commit(&list, &self.queue)
+                .context("can't commit offsets"),
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.partitions.clear();
+        self.client.close_consumer(KafkaSource::CLOSE_TIMEOUT);
+    }
+}
+
+impl Partition {
+    /// Records from those in hand, of which the first is one, up to the limit and to the first that is none.
+    fn take(&mut self, partition: &TopicPartition, limit: ReadLimit) -> Result<Batch, Error> {
+        let in_hand = self.queue.in_hand();
+        let in_hand = &in_hand[..in_hand.len().min(limit.records.max(1))];
+        let (mut keys, mut values) = (0, 0);
+        for message in in_hand {
+            keys += message.key().map_or(0, <[u8]>::len);
+            values += message.value().map_or(0, <[u8]>::len);
+        }
+        let mut batch = Batch::new(partition.topic.clone(), partition.partition);
+        batch.keys = Column::with_capacity(in_hand.len(), keys.min(limit.bytes));
+        batch.values = Column::with_capacity(in_hand.len(), values.min(limit.bytes));
+        batch.timestamps.reserve(in_hand.len());
+        batch.offsets.reserve(in_hand.len());
+        let mut bytes = 0;
+        for message in in_hand {
+            if !message.code().is_none() {
+                break;
+            }
+            let (key, value) = (message.key(), message.value());
+            let headers = message.headers().map_err(|code| {
+                anyhow!(
+                    "the headers of {partition} at offset {}: {code}",
+                    message.offset()
+                )
+            })?;
+            bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+            if !headers.is_empty() {
+                bytes += headers
+                    .clone()
+                    .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
+                    .sum::<usize>();
+            }
+            let index = batch.len();
+            if index > 0 && bytes > limit.bytes {
+                break;
+            }
+            batch.headers.push_record(index, headers);
+            batch.keys.push(key);
+            batch.values.push(value);
+            let (timestamp, kind) = message.timestamp();
+            if kind != TimestampType::CreateTime || !batch.timestamp_types.is_empty() {
+                batch
+                    .timestamp_types
+                    .resize(index, TimestampType::CreateTime);
+                batch.timestamp_types.push(kind);
+            }
+            batch.timestamps.push(timestamp);
+            batch.offsets.push(message.offset() as u64);
+        }
+        if let Some(last) = batch.offsets.last() {
+            self.next = last + 1;
+        }
+        let count = batch.len();
+        self.queue.free(count);
+        Ok(batch)
+    }
+}
+
+/// librdkafka's "no offset".
+pub(super) const NO_OFFSET: i64 = -1001;
+
+/// How many messages at once are read to be forgotten.
+const DRAIN: usize = 1000;
+
+/// The offsets that `start` means, by now, for partitions.
+pub(super) fn look_up(
+    client: &Client,
+    partitions: &[(&str, i32)],
+    start: Start,
+    deadline: Instant,
+) -> Result<Vec<i64>, Error> {
+    /// What a list of times takes for the end and for the beginning.
+    const END: i64 = -1;
+    const BEGINNING: i64 = -2;
+    let time = match start {
+        Start::Earliest => BEGINNING,
+        Start::Latest => END,
+        Start::Time(time) => time.max(0),
+    };
+    let ask = |partitions: &[(&str, i32)], time| -> Result<Vec<i64>, Error> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = PartitionList::new();
+        for (topic, partition) in partitions {
+            list.add(topic, *partition, time)?;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        client
+            .offsets_for_times(&list, left)
+            .into_result()
+            .and_then(|()| first_failure(&list.entries()))
+            .context("can't look up where to start")?;
+        Ok(list.entries().iter().map(|entry| entry.offset).collect())
+    };
+    let mut offsets = ask(partitions, time)?;
+    // A time after the last record is the end.
+    let late: Vec<usize> = (0..offsets.len())
+        .filter(|&index| offsets[index] < 0)
+        .collect();
+    let names: Vec<(&str, i32)> = late.iter().map(|&index| partitions[index]).collect();
+    for (index, offset) in late.iter().zip(ask(&names, END)?) {
+        if offset < 0 {
+            let (topic, partition) = partitions[*index];
+            bail!("can't look up where to start: {topic}/{partition} has no end");
+        }
+        offsets[*index] = offset;
+    }
+    Ok(offsets)
+}
+
+/// Commits, and waits for the answer.
+pub(super) fn commit_and_wait(
+    client: &Arc<Client>,
+    list: &PartitionList,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let answer = Queue::new(client);
+    client
+        .commit(list, &answer)
+        .context("can't commit offsets")?;
+    match answer.poll(timeout) {
+        Some(ClientEvent::Commit(code, entries)) => commit_result(code, &entries),
+        Some(other) => bail!("can't commit offsets: unexpected answer {other:?}"),
+        None => bail!(
+            "can't commit offsets: no answer from the group's coordinator in {} s",
+            timeout.as_secs()
+        ),
+    }
+}
+
+fn commit_result(code: Code, entries: &[Entry]) -> Result<(), Error> {
+    first_failure(entries)
+        .and_then(|()| code.into_result())
+        .context("can't commit offsets")
+}
+
+/// The first partition that something is wrong with.
+pub(super) fn first_failure(entries: &[Entry]) -> Result<(), Error> {
+    match entries.iter().find(|entry| !entry.code.is_none()) {
+        Some(entry) => Err(anyhow!(
+            "{}/{}: {}",
+            entry.topic,
+            entry.partition,
+            entry.code
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The partitions of a list, with each topic's name once.
+fn named(entries: &[Entry]) -> Vec<TopicPartition> {
+    let mut topics: Vec<Arc<str>> = Vec::new();
+    entries
+        .iter()
+        .map(|entry| {
+            let known = topics
+                .iter()
+                .find(|topic| ***topic == *entry.topic)
+                .cloned();
+            let topic = known.unwrap_or_else(|| {
+                let topic: Arc<str> = entry.topic.as_str().into();
+                topics.push(topic.clone());
+                topic
+            });
+            TopicPartition {
+                topic,
+                partition: entry.partition,
+            }
+        })
+        .collect()
+}
+
+/// What an error in a partition's place means, and what to do.
+fn explain(partition: &TopicPartition, code: Code, offset: i64, text: &str, next: u64) -> String {
+    let at = u64::try_from(offset).unwrap_or(next);
+    match code {
+        Code::AUTO_OFFSET_RESET => format!(
+            "{partition} has no offset {at} (any more): {text}; its records were deleted before they were processed, or \
+             the topic was made anew; choose where to go on with `weir offsets`"
+        ),
+        _ => format!("can't read {partition} at offset {at}: {code}: {text}"),
+    }
+}

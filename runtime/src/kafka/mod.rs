@@ -1,0 +1,31 @@
+//! Kafka: sources, sinks and questions about the cluster. The one folder that names rdkafka and librdkafka; nothing here
+//! knows of Wasm.
+//!
+//! - `settings`: what librdkafka is told, and what the user may say about it.
+//! - `wake`: how a worker sleeps.
+//! - `consumer`, `producer`: the source and the sink of a worker.
+//! - `admin`: questions about topics, groups and offsets.
+//! - `mock`: a cluster inside this process.
+//! - `ffi`: librdkafka's C interface, and the only `unsafe` here.
+
+mod admin;
+mod consumer;
+mod ffi;
+mod fold;
+mod mock;
+mod producer;
+mod settings;
+mod wake;
+
+#[cfg(test)]
+mod tests;
+
+pub use admin::{Admin, GroupOffsets, GroupState, Topic};
+pub use consumer::{KafkaSource, Start};
+pub use mock::MockCluster;
+pub use producer::KafkaSink;
+pub use settings::{
+    ConsumerOptions, ProducerOptions, Refused, Scope, Settings, admin_settings, consumer_settings,
+    group_settings, is_secret, permit, producer_settings,
+};
+pub use wake::Waker;

@@ -1,0 +1,404 @@
+//! What librdkafka is told: Weir's defaults, then the user's settings, then what Weir must own.
+//!
+//! Pure functions, so that a config is judged without a broker.
+
+use std::fmt;
+
+use anyhow::Error;
+
+use super::ffi::{Conf, Property, properties};
+
+/// Settings for one client, in the order in which they are set. `Debug` shows no secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    /// The value that a key ends up with, under this name of it.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().rev().find(|(name, _)| name == key)?;
+        Some(value)
+    }
+
+    /// Whether librdkafka takes the values. What depends on several keys, on files or on brokers shows only once a client
+    /// is made.
+    pub fn check(&self) -> Result<(), Error> {
+        self.conf().map(|_| ())
+    }
+
+    pub(super) fn conf(&self) -> Result<Conf, Error> {
+        Conf::new(&self.0, &is_secret)
+    }
+
+    fn push(&mut self, key: &str, value: impl ToString) {
+        self.0.push((key.to_string(), value.to_string()));
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.iter().map(|(key, value)| match is_secret(key) {
+            true => (key, "(secret)"),
+            false => (key, value.as_str()),
+        });
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+/// Whom a table of the config is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `[kafka]`: every client takes of it what it has use for.
+    Any,
+    /// `[pipelines.NAME.consumer]`.
+    Consumer,
+    /// `[pipelines.NAME.producer]`.
+    Producer,
+}
+
+/// A setting that the user can't have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The key as the user wrote it.
+    pub key: String,
+    /// Why, and what to do instead.
+    pub reason: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" {}", self.key, self.reason)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A pipeline's consumer.
+#[derive(Clone, Copy)]
+pub struct ConsumerOptions<'a> {
+    /// The user's keys and values in order; the later wins. A producer's keys among them are left out.
+    pub user: &'a [(&'a str, &'a str)],
+    /// The consumer group.
+    pub group: &'a str,
+    /// The worker's number in this process, which makes a user's `group.instance.id` one of the worker's own.
+    pub worker: usize,
+    /// Bytes that the client holds fetched.
+    pub buffer: u64,
+}
+
+/// A pipeline's producer.
+#[derive(Clone, Copy)]
+pub struct ProducerOptions<'a> {
+    /// The user's keys and values in order; the later wins. A consumer's keys among them are left out.
+    pub user: &'a [(&'a str, &'a str)],
+    /// Bytes that the worker has in flight at most, beside one record of any size.
+    pub in_flight: u64,
+}
+
+/// Whether the user may set this key to this value in such a table.
+pub fn permit(scope: Scope, key: &str, value: &str) -> Result<(), Refused> {
+    let refused = |reason: String| {
+        Err(Refused {
+            key: key.to_string(),
+            reason,
+        })
+    };
+    let known: Vec<&Property> = properties()
+        .iter()
+        .filter(|property| property.name == key)
+        .collect();
+    let Some(first) = known.first() else {
+        return refused(match nearest(key) {
+            Some(name) => format!("is no setting of librdkafka; did you mean \"{name}\"?"),
+            None => "is no setting of librdkafka".to_string(),
+        });
+    };
+    let name = first.alias_of.as_deref().unwrap_or(key);
+    if name.ends_with("_cb") || NOT_TEXT.contains(&name) {
+        return refused("is for programs, and can't be set by text; leave it out".to_string());
+    }
+    if let Some(owned) = OWNED.iter().find(|owned| owned.key == name)
+        && !owned.harmless.contains(&value)
+    {
+        return refused(format!("is Weir's to set: {}", owned.reason));
+    }
+    let for_consumer = known.iter().any(|property| property.consumer);
+    let for_producer = known.iter().any(|property| property.producer);
+    match scope {
+        Scope::Consumer if !for_consumer => {
+            refused("is a producer's setting; move it to the pipeline's producer table".to_string())
+        }
+        Scope::Producer if !for_producer => {
+            refused("is a consumer's setting; move it to the pipeline's consumer table".to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a pipeline's consumer is made with.
+pub fn consumer_settings(options: &ConsumerOptions<'_>) -> Result<Settings, Refused> {
+    let user = permitted(options.user, |property| property.consumer)?;
+    let value_of = |key| {
+        user.iter()
+            .rev()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| *value)
+    };
+    let new_protocol =
+        value_of("group.protocol").is_some_and(|value| value.eq_ignore_ascii_case("consumer"));
+    let mut settings = Settings::default();
+    settings.push("client.id", "weir");
+    if new_protocol {
+        if let Some((key, _)) = user.iter().find(|(key, _)| CLASSIC.contains(key)) {
+            return Err(Refused {
+                key: key.to_string(),
+                reason:
+                    "is the broker's to decide with \"group.protocol\" = \"consumer\"; leave it out"
+                        .to_string(),
+            });
+        }
+    } else {
+        settings.push("partition.assignment.strategy", "cooperative-sticky");
+    }
+    // The default of 1 s is how long a partition rests once its queue is full, which is most of the time when the
+    // queue is small.
+    settings.push("fetch.queue.backoff.ms", 5);
+    for (key, value) in &user {
+        match *key {
+            "group.instance.id" => settings.push(key, format!("{value}-{}", options.worker)),
+            _ => settings.push(key, value),
+        }
+    }
+    settings.push("group.id", options.group);
+    settings.push("enable.auto.commit", false);
+    settings.push("enable.auto.offset.store", false);
+    settings.push("enable.partition.eof", false);
+    settings.push("isolation.level", "read_committed");
+    // Where to start is looked up on assignment; an offset that is gone must not be passed over in silence.
+    settings.push("auto.offset.reset", "error");
+    let fetch = (options.buffer / FETCH_SHARE).clamp(FETCH_LEAST, FETCH_MOST);
+    let queued = (options.buffer / QUEUE_SHARE / 1024).clamp(1, QUEUED_MOST);
+    settings.push("fetch.max.bytes", fetch);
+    settings.push(
+        "max.partition.fetch.bytes",
+        (options.buffer / PARTITION_SHARE).clamp(1, FETCH_MOST),
+    );
+    settings.push("queued.max.messages.kbytes", queued);
+    Ok(settings)
+}
+
+/// What a pipeline's producer is made with.
+pub fn producer_settings(options: &ProducerOptions<'_>) -> Result<Settings, Refused> {
+    let user = permitted(options.user, |property| property.producer)?;
+    let mut settings = Settings::default();
+    settings.push("client.id", "weir");
+    // Under load a request is full long before; without load this is the delay that a record sees.
+    settings.push("linger.ms", 5);
+    for (key, value) in &user {
+        settings.push(key, value);
+    }
+    settings.push("enable.idempotence", true);
+    settings.push("acks", "all");
+    settings.push("message.timeout.ms", 0);
+    settings.push("partitioner", "murmur2_random");
+    // The worker's window is the bound. The client's own is wider, so that it isn't met: output may be larger than
+    // input, and a single record of any size has to fit.
+    settings.push("queue.buffering.max.messages", 0);
+    let kbytes = (options.in_flight / 1024)
+        .saturating_mul(2)
+        .saturating_add(SLACK_KBYTES);
+    settings.push("queue.buffering.max.kbytes", kbytes.min(i32::MAX as u64));
+    Ok(settings)
+}
+
+/// What a client is made with that only asks about the cluster.
+pub fn admin_settings(user: &[(&str, &str)]) -> Result<Settings, Refused> {
+    let mut settings = Settings::default();
+    settings.push("client.id", "weir");
+    for (key, value) in permitted(user, |property| property.producer && property.consumer)? {
+        settings.push(key, value);
+    }
+    Ok(settings)
+}
+
+/// What a client is made with that asks for a group's offsets, or changes them, without being a member.
+pub fn group_settings(user: &[(&str, &str)], group: &str) -> Result<Settings, Refused> {
+    let mut settings = admin_settings(user)?;
+    settings.push("group.id", group);
+    settings.push("enable.auto.commit", false);
+    settings.push("isolation.level", "read_committed");
+    Ok(settings)
+}
+
+/// Whether a value under this key is not for showing: librdkafka's passwords, keys and tokens.
+pub fn is_secret(key: &str) -> bool {
+    [
+        "password",
+        "secret",
+        "token",
+        "ssl.key",
+        "key.pem",
+        "jaas",
+        "sasl.oauthbearer.config",
+    ]
+    .iter()
+    .any(|part| key.contains(part))
+}
+
+/// The user's settings that a client has use for; all of them must be permitted.
+fn permitted<'a>(
+    user: &[(&'a str, &'a str)],
+    takes: impl Fn(&Property) -> bool,
+) -> Result<Vec<(&'a str, &'a str)>, Refused> {
+    let mut taken = Vec::new();
+    for &(key, value) in user {
+        permit(Scope::Any, key, value)?;
+        if properties()
+            .iter()
+            .any(|property| property.name == key && takes(property))
+        {
+            taken.push((key, value));
+        }
+    }
+    Ok(taken)
+}
+
+/// The setting that a misspelt key may have been meant for.
+fn nearest(key: &str) -> Option<&'static str> {
+    /// Below this, a suggestion is more of a riddle than a help.
+    const LIKENESS: f64 = 0.85;
+    properties()
+        .iter()
+        .map(|property| {
+            (
+                strsim::jaro_winkler(key, &property.name),
+                property.name.as_str(),
+            )
+        })
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, name)| name)
+}
+
+/// A setting that is Weir's, by librdkafka's first name for it.
+struct Owned {
+    key: &'static str,
+    /// Values that say what Weir does anyway.
+    harmless: &'static [&'static str],
+    reason: &'static str,
+}
+
+const fn owned(
+    key: &'static str,
+    harmless: &'static [&'static str],
+    reason: &'static str,
+) -> Owned {
+    Owned {
+        key,
+        harmless,
+        reason,
+    }
+}
+
+const COMMITS: &str = "an offset is committed once every record up to it is dealt with; use \"commit_interval\" in the pipeline";
+const BUFFER: &str = "use \"buffer\" in the pipeline, which bounds what is held fetched in all";
+const IN_FLIGHT: &str = "use \"in_flight\" in the pipeline, which bounds what is on its way in all";
+
+const OWNED: &[Owned] = &[
+    owned("group.id", &[], "use \"group\" in the pipeline"),
+    owned("auto.offset.reset", &[], "use \"start\" in the pipeline"),
+    owned("enable.auto.commit", &["false"], COMMITS),
+    owned("auto.commit.enable", &["false"], COMMITS),
+    owned("auto.commit.interval.ms", &[], COMMITS),
+    owned("enable.auto.offset.store", &["false"], COMMITS),
+    owned("offset.store.method", &[], COMMITS),
+    owned("offset.store.path", &[], COMMITS),
+    owned("offset.store.sync.interval.ms", &[], COMMITS),
+    owned(
+        "isolation.level",
+        &["read_committed"],
+        "records of transactions that failed must not be processed; leave it out",
+    ),
+    owned(
+        "enable.partition.eof",
+        &["false"],
+        "the end of a partition is no record; leave it out",
+    ),
+    owned("queued.max.messages.kbytes", &[], BUFFER),
+    owned("fetch.max.bytes", &[], BUFFER),
+    owned("fetch.message.max.bytes", &[], BUFFER),
+    owned(
+        "transactional.id",
+        &[],
+        "it has to be each worker's own; leave it out",
+    ),
+    owned(
+        "enable.idempotence",
+        &["true"],
+        "without it a resent record may come twice or out of order; leave it out",
+    ),
+    owned(
+        "request.required.acks",
+        &["all", "-1"],
+        "an offset is committed only once all replicas in sync have the output; leave it out",
+    ),
+    owned(
+        "message.timeout.ms",
+        &["0"],
+        "a record is never given up while the worker runs; leave it out",
+    ),
+    owned(
+        "partitioner",
+        &["murmur2_random"],
+        "use \"partition\" in the pipeline",
+    ),
+    owned("queue.buffering.max.messages", &[], IN_FLIGHT),
+    owned("queue.buffering.max.kbytes", &[], IN_FLIGHT),
+    owned(
+        "queuing.strategy",
+        &["fifo"],
+        "records go out in order; leave it out",
+    ),
+    owned(
+        "delivery.report.only.error",
+        &["false"],
+        "every delivery counts; leave it out",
+    ),
+    owned(
+        "enabled_events",
+        &[],
+        "it decides what Weir hears; leave it out",
+    ),
+    owned("log.queue", &["false"], "the log is Weir's; leave it out"),
+    owned(
+        "statistics.interval.ms",
+        &["0"],
+        "Weir counts for itself, see /metrics; leave it out",
+    ),
+];
+
+/// Settings that hold pointers, beside the callbacks.
+const NOT_TEXT: &[&str] = &["opaque", "default_topic_conf", "interceptors"];
+
+/// Settings that make a client of `group.protocol=consumer` fail.
+const CLASSIC: &[&str] = &[
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "group.protocol.type",
+];
+
+/// A fetch may bring a quarter of the buffer, and of one partition an eighth; each partition's queue stops fetching at
+/// an eighth. So a worker with up to six busy partitions stays within its buffer, and one with fewer keeps its fetches
+/// large.
+const FETCH_SHARE: u64 = 4;
+const PARTITION_SHARE: u64 = 8;
+const QUEUE_SHARE: u64 = 8;
+/// librdkafka wants `fetch.max.bytes` no smaller than `message.max.bytes`, whose default this is, and raises it if the
+/// user raises the other.
+const FETCH_LEAST: u64 = 1_000_000;
+/// librdkafka's default of `fetch.max.bytes`, which its bound for any answer leaves room for.
+const FETCH_MOST: u64 = 52_428_800;
+/// The largest that librdkafka takes for `queued.max.messages.kbytes`.
+const QUEUED_MOST: u64 = 2_097_151;
+/// Room for one record of librdkafka's largest `message.max.bytes`, 1,000,000,000.
+const SLACK_KBYTES: u64 = 1_000_000;

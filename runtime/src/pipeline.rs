@@ -1,0 +1,383 @@
+//! A pipeline's life: wait for Kafka, build the workers, watch them, and end them together.
+//!
+//! Everything that can fail is built here, on the control side; a worker that starts has its guests already.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use crate::chain::{Chain, Version};
+use crate::config;
+use crate::guest::{Host, Module, Setup};
+use crate::ids::Base;
+use crate::io::ReadLimit;
+use crate::kafka::{Cluster, KafkaSink, KafkaSource};
+use crate::metrics::Metrics;
+use crate::status::{self, State};
+use crate::wake::Waker;
+use crate::worker::{Control, End, Settings, Worker};
+
+/// A pipeline whose modules are loaded and have taken their configs.
+pub struct Pipeline {
+    config: config::Pipeline,
+    id_key: Option<config::Secret>,
+    modules: Vec<Module>,
+}
+
+/// How far the process is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It isn't.
+    Run,
+    /// Finish what is in hand.
+    Stop,
+    /// Don't wait for it.
+    Hurry,
+}
+
+/// The first pause after a failure; it doubles with each further one.
+const BACK_OFF: Duration = Duration::from_millis(500);
+
+/// The longest pause.
+const MAX_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// A worker that ran so long has recovered, and its next failure is a first one again.
+const RECOVERED: Duration = Duration::from_secs(60);
+
+/// wasmtime takes 512 KiB of it for the guest's stack; librdkafka and we need little.
+const WORKER_STACK: usize = 2 << 20;
+
+impl Pipeline {
+    /// Loads the modules and hands each its config, so that a wrong one is known before Kafka is asked for anything.
+    pub fn load(host: &Host, config: &config::Pipeline, id_key: Option<&config::Secret>) -> Result<Pipeline> {
+        let outputs = output_names(config);
+        let mut modules = Vec::new();
+        for transform in &config.transforms {
+            let load = || {
+                let module = Module::load(host, &Module::read(&transform.module)?)
+                    .with_context(|| format!("the module {} can't be used", transform.module.display()))?;
+                version(transform, &outputs, &module, None).guest()?;
+                Ok::<_, Error>(module)
+            };
+            let module = load().with_context(|| {
+                format!("pipeline {:?}, transform {:?} (line {})", config.name, transform.name, transform.line)
+            })?;
+            modules.push(module);
+        }
+        Ok(Pipeline {
+            config: config.clone(),
+            id_key: id_key.cloned(),
+            modules,
+        })
+    }
+
+    /// The pipeline's config.
+    pub fn config(&self) -> &config::Pipeline {
+        &self.config
+    }
+
+    /// The modules of its chain, in order.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// Runs until the phase says stop, or until data or a transform must be mended first. The error is why.
+    pub async fn run(self, metrics: Metrics, status: &status::Pipeline, mut phase: watch::Receiver<Phase>) -> Result<()> {
+        let up = metrics.pipeline_up(&self.config.name);
+        up.set(0);
+        let pipeline = Arc::new(self);
+        let ended = match pipeline.connect(status, &mut phase).await {
+            None => Ok(()),
+            Some(cluster) => {
+                up.set(1);
+                pipeline.supervise(cluster, &metrics, status, phase).await
+            }
+        };
+        up.set(0);
+        match &ended {
+            Ok(()) => status.set(State::Stopped("asked to".into())),
+            Err(why) => {
+                error!(pipeline = pipeline.config.name, "stopped: {why:#}");
+                status.set(State::Stopped(format!("{why:#}")));
+            }
+        }
+        ended
+    }
+
+    /// Waits until Kafka and all topics are there; `None` if told to stop before.
+    async fn connect(self: &Arc<Self>, status: &status::Pipeline, phase: &mut watch::Receiver<Phase>) -> Option<Cluster> {
+        let mut pause = BACK_OFF;
+        let mut said = String::new();
+        loop {
+            let pipeline = self.clone();
+            let asking = tokio::task::spawn_blocking(move || Cluster::look(&pipeline.config));
+            let looked = tokio::select! {
+                looked = asking => looked.map_err(Error::from).and_then(|it| it),
+                _ = stopping(phase) => return None,
+            };
+            match looked {
+                Ok(cluster) => return Some(cluster),
+                Err(why) => {
+                    let why = format!("{why:#}");
+                    // Once per change, not once per try.
+                    if why != said {
+                        warn!(pipeline = self.config.name, "waiting: {why}");
+                        status.set(State::Waiting(why.clone()));
+                        said = why;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(MAX_BACK_OFF),
+                _ = stopping(phase) => return None,
+            }
+        }
+    }
+
+    /// Starts the workers, starts those anew that the host failed, and ends all when one can't go on.
+    async fn supervise(
+        self: &Arc<Self>,
+        cluster: Cluster,
+        metrics: &Metrics,
+        status: &status::Pipeline,
+        mut phase: watch::Receiver<Phase>,
+    ) -> Result<()> {
+        let count = self.config.workers.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores.min(cluster.input_partitions()).max(1)
+        });
+        info!(pipeline = self.config.name, workers = count, group = self.config.group, "starting");
+        let versions = self.versions(&cluster);
+        let (ends, ended) = mpsc::unbounded_channel();
+        let mut crew = Crew {
+            pipeline: self,
+            versions: self.versions(&cluster),
+            metrics,
+            status,
+            ends,
+            running: Vec::new(),
+            due: Vec::new(),
+            failures: HashMap::new(),
+            phase: *phase.borrow_and_update(),
+            verdict: Ok(()),
+        };
+        (0..count).for_each(|number| crew.start(number));
+        status.set(State::Running);
+        crew.watch(ended, &mut phase).await;
+        crew.verdict
+    }
+
+    fn settings(&self, worker: usize) -> Settings {
+        Settings {
+            pipeline: self.config.name.clone(),
+            worker,
+            same_partition: self.config.partition == config::Partitioning::Same,
+            batch: ReadLimit {
+                records: self.config.batch.records,
+                bytes: self.config.batch.bytes.as_usize(),
+            },
+            in_flight: self.config.in_flight.as_usize(),
+            commit_interval: self.config.commit_interval,
+            drain: self.config.drain_timeout,
+        }
+    }
+
+    fn versions(&self, cluster: &Cluster) -> Vec<Arc<Version>> {
+        let outputs = output_names(&self.config);
+        let transforms = self.config.transforms.iter().zip(&self.modules);
+        let version = |(transform, module): (&config::Transform, &Module)| {
+            let base = match transform.ids {
+                config::Ids::Random => None,
+                config::Ids::Stable => {
+                    let secret = self.id_key.as_ref().map(config::Secret::reveal);
+                    Some(Base::new(cluster.id(), &self.config.name, &transform.name, secret))
+                }
+            };
+            Arc::new(version(transform, &outputs, module, base))
+        };
+        transforms.map(version).collect()
+    }
+}
+
+/// A pipeline's workers and what becomes of them.
+struct Crew<'a> {
+    pipeline: &'a Arc<Pipeline>,
+    versions: Vec<Arc<Version>>,
+    metrics: &'a Metrics,
+    status: &'a status::Pipeline,
+    ends: mpsc::UnboundedSender<Ended>,
+    running: Vec<Running>,
+    /// Workers that failed, and when they're started anew.
+    due: Vec<(Instant, usize)>,
+    /// Failures in a row, by worker.
+    failures: HashMap<usize, u32>,
+    phase: Phase,
+    verdict: Result<()>,
+}
+
+/// A worker's thread. Its place in the crew is its number.
+struct Running {
+    number: usize,
+    control: Arc<Control>,
+    thread: JoinHandle<()>,
+    began: Instant,
+}
+
+/// A worker's last word.
+struct Ended {
+    number: usize,
+    end: End,
+}
+
+impl Crew<'_> {
+    /// Takes in how workers end, and starts those anew that the host failed, until all have ended for good.
+    async fn watch(&mut self, mut ended: mpsc::UnboundedReceiver<Ended>, phase: &mut watch::Receiver<Phase>) {
+        self.command(self.phase);
+        while !self.running.is_empty() || !self.due.is_empty() {
+            let next = self.due.iter().map(|(at, _)| *at).min();
+            tokio::select! {
+                Some(Ended { number, end }) = ended.recv() => self.ended(number, end),
+                Ok(()) = phase.changed() => {
+                    let phase = *phase.borrow_and_update();
+                    self.command(phase);
+                }
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
+                    let now = Instant::now();
+                    let due = self.due.extract_if(.., |(at, _)| *at <= now).map(|(_, number)| number);
+                    due.collect::<Vec<_>>().into_iter().for_each(|number| self.start(number));
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, number: usize, end: End) {
+        let Some(at) = self.running.iter().position(|it| it.number == number) else {
+            return;
+        };
+        let Running { thread, began, .. } = self.running.swap_remove(at);
+        // It has said its last word, and catches its own panics.
+        let _ = thread.join();
+        let pipeline = &self.pipeline.config.name;
+        match end {
+            End::Stopped => {}
+            End::Halted(why) => self.give_up(why),
+            End::Failed(why) if self.phase >= Phase::Stop => {
+                warn!(pipeline, worker = number, "while stopping: {why:#}");
+            }
+            End::Failed(why) => {
+                let failures = self.failures.entry(number).or_default();
+                if began.elapsed() > RECOVERED {
+                    *failures = 0;
+                }
+                let pause = (BACK_OFF * 2u32.saturating_pow((*failures).min(16))).min(MAX_BACK_OFF);
+                error!(pipeline, worker = number, "failed; starting it anew in {pause:?}: {why:#}");
+                *failures += 1;
+                self.due.push((Instant::now() + pause, number));
+            }
+        }
+        self.publish();
+    }
+
+    /// Ends the pipeline for this reason, unless it's ending for another one.
+    fn give_up(&mut self, why: Error) {
+        match &self.verdict {
+            Ok(()) => self.verdict = Err(why),
+            Err(_) => warn!(pipeline = self.pipeline.config.name, "{why:#}"),
+        }
+        self.command(Phase::Stop);
+    }
+
+    fn command(&mut self, phase: Phase) {
+        self.phase = self.phase.max(phase);
+        if self.phase >= Phase::Stop {
+            self.due.clear();
+        }
+        for running in &self.running {
+            match self.phase {
+                Phase::Run => {}
+                Phase::Stop => running.control.stop(),
+                Phase::Hurry => running.control.hurry(),
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let controls = self.running.iter().map(|it| it.control.clone()).collect();
+        self.status.set_workers(controls, self.due.len());
+    }
+
+    fn start(&mut self, number: usize) {
+        match self.spawn(number) {
+            Ok(running) => self.running.push(running),
+            Err(why) => self.give_up(why),
+        }
+        self.publish();
+    }
+
+    fn spawn(&self, number: usize) -> Result<Running> {
+        let chain = Chain::new(&self.versions)?;
+        let waker = Waker::new()?;
+        let control = Arc::new(Control::new(waker.clone()));
+        let counters = self.metrics.counters(&self.pipeline.config.name, chain.versions());
+        let (pipeline, ours, ends) = (self.pipeline.clone(), control.clone(), self.ends.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-{number}", self.pipeline.config.name))
+            .stack_size(WORKER_STACK)
+            .spawn(move || {
+                let work = || -> Result<End> {
+                    let source = KafkaSource::new(&pipeline.config, waker.clone())?;
+                    let sink = KafkaSink::new(&pipeline.config, waker)?;
+                    let settings = pipeline.settings(number);
+                    Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
+                };
+                let end = match catch_unwind(AssertUnwindSafe(work)) {
+                    Ok(Ok(end)) => end,
+                    Ok(Err(why)) => End::Failed(why),
+                    Err(_) => End::Failed(anyhow!("the worker panicked; its message is above")),
+                };
+                // The crew outlives its workers.
+                let _ = ends.send(Ended { number, end });
+            })
+            .context("starting a worker thread")?;
+        Ok(Running {
+            number,
+            control,
+            thread,
+            began: Instant::now(),
+        })
+    }
+}
+
+/// Resolves once the process is to stop.
+async fn stopping(phase: &mut watch::Receiver<Phase>) {
+    // The sender gone means the same.
+    let _ = phase.wait_for(|it| *it >= Phase::Stop).await;
+}
+
+fn output_names(config: &config::Pipeline) -> Vec<String> {
+    config.outputs.iter().map(|it| it.name.clone()).collect()
+}
+
+fn version(
+    transform: &config::Transform,
+    outputs: &[String],
+    module: &Module,
+    ids: Option<Base>,
+) -> Version {
+    Version {
+        transform: transform.name.clone(),
+        module: module.clone(),
+        setup: Setup {
+            config: transform.config.to_string(),
+            outputs: outputs.to_vec(),
+        },
+        limits: transform.limits,
+        ids,
+    }
+}

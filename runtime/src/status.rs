@@ -1,0 +1,121 @@
+//! What the process knows about its pipelines: written by their supervisors, read by the admin endpoints.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::worker::Control;
+
+/// The state of all pipelines.
+#[derive(Clone, Debug, Default)]
+pub struct Status(Arc<Vec<Pipeline>>);
+
+/// One pipeline's state.
+#[derive(Debug)]
+pub struct Pipeline {
+    name: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    workers: Vec<Arc<Control>>,
+    failed: usize,
+}
+
+/// Where a pipeline stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for something that isn't there yet, such as Kafka or a topic.
+    Waiting(String),
+    /// Its workers have been started.
+    Running,
+    /// It ended, and why.
+    Stopped(String),
+}
+
+impl Status {
+    /// Pipelines of these names, none of them started.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Status {
+        let pipeline = |name: &str| Pipeline {
+            name: name.into(),
+            inner: Mutex::new(Inner {
+                state: State::Waiting("not started".into()),
+                workers: Vec::new(),
+                failed: 0,
+            }),
+        };
+        Status(Arc::new(names.into_iter().map(pipeline).collect()))
+    }
+
+    /// The pipelines, in the order of the config.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        self.0.iter()
+    }
+
+    /// The pipeline of this place in the config.
+    pub fn pipeline(&self, index: usize) -> &Pipeline {
+        &self.0[index]
+    }
+
+    /// Why the process isn't ready, a line for each reason; empty if it is.
+    pub fn not_ready(&self) -> Vec<String> {
+        let reasons = self
+            .pipelines()
+            .filter_map(|it| Some((it, it.not_ready()?)));
+        reasons
+            .map(|(it, why)| format!("{}: {why}", it.name))
+            .collect()
+    }
+}
+
+impl Pipeline {
+    /// The pipeline's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.lock().state.clone()
+    }
+
+    /// Sets where it stands.
+    pub fn set(&self, state: State) {
+        self.lock().state = state;
+    }
+
+    /// Sets the workers that it has, and how many more wait to be started anew.
+    pub fn set_workers(&self, workers: Vec<Arc<Control>>, failed: usize) {
+        let mut inner = self.lock();
+        inner.workers = workers;
+        inner.failed = failed;
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        let inner = self.lock();
+        match &inner.state {
+            State::Running => {
+                let joined = inner.workers.iter().filter(|it| it.joined()).count();
+                let all = inner.workers.len() + inner.failed;
+                (joined < all).then(|| format!("{joined} of {all} workers have joined the group"))
+            }
+            state => Some(state.to_string()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Each change is one assignment, so a panic in between leaves nothing half done.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Waiting(what) => write!(f, "waiting: {what}"),
+            State::Running => f.write_str("running"),
+            State::Stopped(why) => write!(f, "stopped: {why}"),
+        }
+    }
+}

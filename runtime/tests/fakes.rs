@@ -1,0 +1,272 @@
+//! A source and a sink that a test feeds, corks and fails. Their state is shared with the worker's thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, anyhow};
+use weir::io::{Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
+use weir::record::Batch;
+use weir::wake::Waker;
+
+/// Everything that a test sees and steers.
+#[derive(Clone)]
+pub struct Kafka {
+    state: Arc<(Mutex<State>, Condvar)>,
+    pub waker: Waker,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub events: VecDeque<Event>,
+    /// The records of each partition: offset and value.
+    pub log: BTreeMap<TopicPartition, Vec<(u64, Option<Vec<u8>>)>>,
+    pub positions: BTreeMap<TopicPartition, u64>,
+    pub assigned: Vec<TopicPartition>,
+    /// Every commit, in order.
+    pub commits: Vec<(TopicPartition, u64)>,
+    pub seeks: Vec<(TopicPartition, u64)>,
+    pub sent: Vec<Sent>,
+    waiting: VecDeque<(u64, Result<(), String>)>,
+    /// While corked, nothing that is sent comes back.
+    pub corked: bool,
+    /// Deliveries of these values fail, once each.
+    pub fail: Vec<Vec<u8>>,
+    /// Sending these values is refused for good.
+    pub refuse: Vec<Vec<u8>>,
+    /// So many sends find the queue full.
+    pub full: usize,
+    pub fail_reads: Option<String>,
+}
+
+/// A record as the sink got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub output: usize,
+    pub partition: Option<i32>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub timestamp: i64,
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+pub struct FakeSource(Kafka);
+pub struct FakeSink(Kafka);
+
+pub fn partition(number: i32) -> TopicPartition {
+    TopicPartition {
+        topic: "in".into(),
+        partition: number,
+    }
+}
+
+impl Kafka {
+    pub fn new() -> Kafka {
+        Kafka {
+            state: Arc::default(),
+            waker: Waker::new().unwrap(),
+        }
+    }
+
+    pub fn source(&self) -> FakeSource {
+        FakeSource(self.clone())
+    }
+
+    pub fn sink(&self) -> FakeSink {
+        FakeSink(self.clone())
+    }
+
+    /// Appends records to a partition and wakes the worker.
+    pub fn feed<'a>(&self, to: i32, values: impl IntoIterator<Item = &'a str>) {
+        self.change(|state| {
+            let log = state.log.entry(partition(to)).or_default();
+            for value in values {
+                let offset = log.last().map_or(0, |(offset, _)| offset + 1);
+                log.push((offset, Some(value.as_bytes().to_vec())));
+            }
+        });
+    }
+
+    pub fn event(&self, event: Event) {
+        self.change(|state| state.events.push_back(event));
+    }
+
+    /// Changes the state and wakes the worker.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.state.1.notify_all();
+        self.waker.wake();
+    }
+
+    /// Waits until the state is so, or fails after a generous deadline.
+    pub fn until(&self, what: &str, so: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut state = self.lock();
+        while !so(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !left.is_zero(),
+                "never came to: {what}; sent {:?}, commits {:?}",
+                values(&state),
+                state.commits
+            );
+            state = self.state.1.wait_timeout(state, left).unwrap().0;
+        }
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.0.lock().unwrap()
+    }
+
+    fn told<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        let result = act(&mut self.lock());
+        self.state.1.notify_all();
+        result
+    }
+}
+
+/// The values that were sent, as text.
+pub fn values(state: &State) -> Vec<String> {
+    let text = |it: &Sent| {
+        it.value
+            .as_ref()
+            .map_or("null".into(), |it| String::from_utf8_lossy(it).into_owned())
+    };
+    state.sent.iter().map(text).collect()
+}
+
+/// The last offset that was committed for a partition.
+pub fn committed(state: &State, number: i32) -> Option<u64> {
+    let of = |(id, offset): &(TopicPartition, u64)| (id.partition == number).then_some(*offset);
+    state.commits.iter().rev().find_map(of)
+}
+
+impl Source for FakeSource {
+    fn event(&mut self) -> Option<Event> {
+        self.0.told(|state| state.events.pop_front())
+    }
+
+    fn topic_id(&mut self, _topic: &str) -> Result<[u8; 16], Error> {
+        Ok([1; 16])
+    }
+
+    fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.0.told(|state| {
+            for id in partitions {
+                state.assigned.push(id.clone());
+                let start = state
+                    .commits
+                    .iter()
+                    .rev()
+                    .find(|(it, _)| it == id)
+                    .map(|it| it.1);
+                state.positions.insert(id.clone(), start.unwrap_or(0));
+            }
+        });
+        Ok(())
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.0
+            .told(|state| state.assigned.retain(|it| !partitions.contains(it)));
+        Ok(())
+    }
+
+    fn read(&mut self, id: &TopicPartition, limit: ReadLimit) -> Result<Option<Batch>, Error> {
+        self.0.told(|state| {
+            if let Some(why) = state.fail_reads.take() {
+                return Err(anyhow!("{why}"));
+            }
+            let from = *state
+                .positions
+                .get(id)
+                .ok_or_else(|| anyhow!("{id} isn't assigned"))?;
+            let log = state.log.get(id).map_or(&[][..], Vec::as_slice);
+            let records = log
+                .iter()
+                .filter(|(offset, _)| *offset >= from)
+                .take(limit.records);
+            let mut batch = Batch::new(id.topic.clone(), id.partition);
+            for (offset, value) in records {
+                crate::util::push(&mut batch, *offset, value.as_deref());
+            }
+            let Some(last) = batch.offsets.last() else {
+                return Ok(None);
+            };
+            state.positions.insert(id.clone(), last + 1);
+            Ok(Some(batch))
+        })
+    }
+
+    fn seek(&mut self, id: &TopicPartition, offset: u64) -> Result<(), Error> {
+        self.0.told(|state| {
+            state.positions.insert(id.clone(), offset);
+            state.seeks.push((id.clone(), offset));
+        });
+        Ok(())
+    }
+
+    fn position(&mut self, id: &TopicPartition) -> Option<u64> {
+        self.0.told(|state| state.positions.get(id).copied())
+    }
+
+    fn commit(&mut self, offsets: &[(TopicPartition, u64)], _wait: bool) -> Result<(), Error> {
+        self.0
+            .told(|state| state.commits.extend_from_slice(offsets));
+        Ok(())
+    }
+}
+
+impl Sink for FakeSink {
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), SendError> {
+        self.0.told(|state| {
+            if state.full > 0 {
+                state.full -= 1;
+                return Err(SendError::Full);
+            }
+            let value = record.value.map(<[u8]>::to_vec);
+            if value.as_ref().is_some_and(|it| state.refuse.contains(it)) {
+                return Err(SendError::Record(anyhow!("the record is too large")));
+            }
+            let fails = value
+                .as_ref()
+                .and_then(|it| state.fail.iter().position(|bad| bad == it));
+            let result = match fails {
+                Some(at) => {
+                    state.fail.remove(at);
+                    Err("the broker said no".into())
+                }
+                None => Ok(()),
+            };
+            state.waiting.push_back((record.tag, result));
+            state.sent.push(Sent {
+                output: record.output,
+                partition: record.partition,
+                key: record.key.map(<[u8]>::to_vec),
+                value,
+                timestamp: record.timestamp,
+                headers: record
+                    .headers()
+                    .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+                    .collect(),
+            });
+            Ok(())
+        })
+    }
+
+    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), Error> {
+        let ready = self.0.told(|state| match state.corked {
+            true => VecDeque::new(),
+            false => std::mem::take(&mut state.waiting),
+        });
+        for (tag, result) in ready {
+            settle((tag, result.map_err(|why| anyhow!("{why}"))));
+        }
+        Ok(())
+    }
+
+    fn purge(&mut self) {
+        self.0.told(|state| state.waiting.clear());
+    }
+}

@@ -1,0 +1,317 @@
+//! A worker with a fake source and sink, and an empty chain or a real guest.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use weir::chain::Chain;
+use weir::io::{Event, ReadLimit};
+use weir::metrics::Metrics;
+use weir::worker::{Control, End, Settings, Worker};
+
+use crate::fakes::{Kafka, committed, partition, values};
+use crate::util::{chain, version};
+
+struct Running {
+    control: Arc<Control>,
+    thread: JoinHandle<End>,
+}
+
+fn settings() -> Settings {
+    Settings {
+        pipeline: "test".into(),
+        worker: 0,
+        same_partition: false,
+        batch: ReadLimit {
+            records: 2,
+            bytes: 1 << 20,
+        },
+        in_flight: 1 << 20,
+        commit_interval: Duration::from_millis(5),
+        drain: Duration::from_secs(20),
+    }
+}
+
+fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running {
+    let control = Arc::new(Control::new(kafka.waker.clone()));
+    let counters = Metrics::default().counters("test", chain.versions());
+    let worker = Worker::new(
+        settings,
+        kafka.source(),
+        kafka.sink(),
+        chain,
+        control.clone(),
+        counters,
+    );
+    Running {
+        control,
+        thread: std::thread::spawn(|| worker.run()),
+    }
+}
+
+/// A worker with an empty chain that has partitions 0 and 1.
+fn start_plain(kafka: &Kafka) -> Running {
+    kafka.event(Event::Assigned(vec![partition(0), partition(1)]));
+    start(kafka, chain([]), settings())
+}
+
+impl Running {
+    fn stop(self) -> End {
+        self.control.stop();
+        self.thread.join().unwrap()
+    }
+}
+
+fn halted(end: End) -> String {
+    match end {
+        End::Halted(why) => format!("{why:#}"),
+        other => panic!("expected a halt, got {other:?}"),
+    }
+}
+
+#[test]
+fn records_come_out_in_order_and_are_committed() {
+    let kafka = Kafka::new();
+    let running = start_plain(&kafka);
+    kafka.feed(0, ["a", "b", "c", "d", "e"]);
+    kafka.feed(1, ["x"]);
+    drop(kafka.until("all committed", |it| {
+        committed(it, 0) == Some(5) && committed(it, 1) == Some(1)
+    }));
+    assert!(running.control.joined());
+    assert!(matches!(running.stop(), End::Stopped));
+    let state = kafka.until("unassigned", |it| it.assigned.is_empty());
+    let of_first: Vec<String> = values(&state).into_iter().filter(|it| it != "x").collect();
+    assert_eq!(of_first, ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn nothing_undelivered_is_committed() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.corked = true);
+    let running = start_plain(&kafka);
+    kafka.feed(0, ["a", "b", "c"]);
+    drop(kafka.until("sent", |it| it.sent.len() == 3));
+    kafka.feed(1, ["x"]);
+    let state = kafka.until("the other partition's sent too", |it| it.sent.len() == 4);
+    assert_eq!(state.commits, []);
+    drop(state);
+    kafka.change(|it| it.corked = false);
+    drop(kafka.until("committed", |it| {
+        committed(it, 0) == Some(3) && committed(it, 1) == Some(1)
+    }));
+    running.stop();
+}
+
+#[test]
+fn a_stop_waits_for_what_is_in_flight() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.corked = true);
+    let running = start_plain(&kafka);
+    kafka.feed(0, ["a", "b", "c"]);
+    drop(kafka.until("sent", |it| it.sent.len() == 3));
+    running.control.stop();
+    kafka.change(|it| it.corked = false);
+    assert!(matches!(running.stop(), End::Stopped));
+    assert_eq!(committed(&kafka.until("left", |_| true), 0), Some(3));
+}
+
+#[test]
+fn a_revoke_settles_and_commits_first() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.corked = true);
+    let running = start_plain(&kafka);
+    kafka.feed(0, ["a", "b"]);
+    kafka.feed(1, ["x"]);
+    drop(kafka.until("sent", |it| it.sent.len() == 3));
+    kafka.event(Event::Revoked {
+        partitions: vec![partition(0)],
+        lost: false,
+    });
+    drop(kafka.until("the event was taken", |it| it.events.is_empty()));
+    assert_eq!(kafka.until("still assigned", |_| true).assigned.len(), 2);
+    kafka.change(|it| it.corked = false);
+    let state = kafka.until("given up", |it| it.assigned == [partition(1)]);
+    assert_eq!(committed(&state, 0), Some(2));
+    drop(state);
+    // What comes for it later isn't read any more, and the other partition goes on.
+    kafka.feed(0, ["late"]);
+    kafka.feed(1, ["y"]);
+    let state = kafka.until("the other goes on", |it| committed(it, 1) == Some(2));
+    assert!(!values(&state).contains(&"late".to_string()));
+    drop(state);
+    running.stop();
+}
+
+#[test]
+fn a_lost_partition_is_not_committed() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.corked = true);
+    let running = start_plain(&kafka);
+    kafka.feed(0, ["a", "b"]);
+    drop(kafka.until("sent", |it| it.sent.len() == 2));
+    kafka.event(Event::Revoked {
+        partitions: vec![partition(0)],
+        lost: true,
+    });
+    drop(kafka.until("given up", |it| it.assigned == [partition(1)]));
+    kafka.change(|it| it.corked = false);
+    kafka.feed(1, ["x"]);
+    drop(kafka.until("the other goes on", |it| committed(it, 1) == Some(1)));
+    running.stop();
+    assert_eq!(committed(&kafka.until("left", |_| true), 0), None);
+}
+
+#[test]
+fn a_failed_delivery_is_read_again_from_its_batch() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.fail = vec![b"d".to_vec()]);
+    kafka.feed(0, ["a", "b", "c", "d", "e", "f"]);
+    let running = start_plain(&kafka);
+    let state = kafka.until("all committed", |it| committed(it, 0) == Some(6));
+    assert_eq!(
+        state.seeks,
+        [(partition(0), 2)],
+        "back to the batch of c and d, once"
+    );
+    let first_commits: Vec<u64> = state.commits.iter().map(|(_, offset)| *offset).collect();
+    assert!(first_commits.is_sorted(), "{first_commits:?}");
+    let sent = values(&state);
+    let again = sent.iter().rposition(|it| it == "c").unwrap();
+    assert_eq!(sent[again..], ["c", "d", "e", "f"], "in order once more");
+    drop(state);
+    running.stop();
+}
+
+#[test]
+fn a_record_that_cannot_be_sent_halts_and_loses_nothing() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.refuse = vec![b"d".to_vec()]);
+    kafka.feed(0, ["a", "b", "c", "d", "e"]);
+    let why = halted(start_plain(&kafka).thread.join().unwrap());
+    assert_eq!(
+        why,
+        "the record that came of in/0 at offset 3 can't be sent: the record is too large"
+    );
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert_eq!(values(&state), ["a", "b", "c"]);
+    assert_eq!(committed(&state, 0), Some(3));
+}
+
+#[test]
+fn a_refusal_halts_before_the_record() {
+    let kafka = Kafka::new();
+    kafka.feed(0, ["keep", "keep", "keep", "refuse", "keep"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([version("faulty", "{}")]), settings());
+    let why = halted(running.thread.join().unwrap());
+    assert!(why.starts_with("transform \"faulty\" (faulty "), "{why}");
+    assert!(
+        why.contains("refused the record at in/0, offset 3: "),
+        "{why}"
+    );
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert_eq!(values(&state), ["keep", "keep", "keep"]);
+    assert_eq!(committed(&state, 0), Some(3));
+}
+
+#[test]
+fn a_broken_guest_halts_before_its_batch() {
+    let kafka = Kafka::new();
+    kafka.feed(0, ["keep", "keep", "keep", "panic", "keep"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([version("faulty", "{}")]), settings());
+    let why = halted(running.thread.join().unwrap());
+    assert!(
+        why.contains("broke on in/0, offsets 2 to 3: it trapped: "),
+        "{why}"
+    );
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert_eq!(values(&state), ["keep", "keep"]);
+    assert_eq!(committed(&state, 0), Some(2));
+}
+
+#[test]
+fn dropped_records_advance_the_offset() {
+    let kafka = Kafka::new();
+    kafka.feed(0, ["drop", "drop", "drop"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([version("faulty", "{}")]), settings());
+    drop(kafka.until("committed", |it| committed(it, 0) == Some(3)));
+    running.stop();
+    assert_eq!(kafka.until("left", |_| true).sent, []);
+}
+
+#[test]
+fn a_full_window_holds_reading_back_but_a_batch_always_fits() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.corked = true);
+    kafka.feed(0, ["a", "b", "c", "d", "e", "f"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let settings = Settings {
+        in_flight: 1,
+        ..settings()
+    };
+    let running = start(&kafka, chain([]), settings);
+    drop(kafka.until("one batch is out", |it| it.sent.len() == 2));
+    // Another round would read more, were there room.
+    kafka.event(Event::Trouble(anyhow::anyhow!("nothing, really")));
+    let state = kafka.until("the round is over", |it| it.events.is_empty());
+    assert_eq!(state.sent.len(), 2);
+    drop(state);
+    kafka.change(|it| it.corked = false);
+    drop(kafka.until("all committed", |it| committed(it, 0) == Some(6)));
+    running.stop();
+}
+
+#[test]
+fn a_full_send_queue_is_waited_out() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.full = 3);
+    kafka.feed(0, ["a", "b", "c"]);
+    let running = start_plain(&kafka);
+    let state = kafka.until("all committed", |it| committed(it, 0) == Some(3));
+    assert_eq!(values(&state), ["a", "b", "c"]);
+    drop(state);
+    running.stop();
+}
+
+#[test]
+fn a_failing_source_ends_the_worker_with_the_cause() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.fail_reads = Some("in/0: offset 7 is out of range".into()));
+    match start_plain(&kafka).thread.join().unwrap() {
+        End::Failed(why) => assert_eq!(format!("{why:#}"), "in/0: offset 7 is out of range"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_failed_commit_is_committed_again() {
+    let kafka = Kafka::new();
+    kafka.feed(0, ["a"]);
+    let running = start_plain(&kafka);
+    drop(kafka.until("committed", |it| committed(it, 0) == Some(1)));
+    kafka.change(|it| it.commits.clear());
+    kafka.event(Event::Trouble(anyhow::anyhow!(
+        "committing offsets: the coordinator moved"
+    )));
+    drop(kafka.until("once more", |it| committed(it, 0) == Some(1)));
+    running.stop();
+}
+
+#[test]
+fn partition_same_keeps_the_number() {
+    let kafka = Kafka::new();
+    kafka.feed(1, ["a"]);
+    kafka.event(Event::Assigned(vec![partition(1)]));
+    let settings = Settings {
+        same_partition: true,
+        ..settings()
+    };
+    let running = start(&kafka, chain([]), settings);
+    let state = kafka.until("sent", |it| it.sent.len() == 1);
+    assert_eq!(state.sent[0].partition, Some(1));
+    drop(state);
+    running.stop();
+}
