@@ -180,6 +180,20 @@ pub fn java() -> Result<PathBuf, Error> {
     Ok(java)
 }
 
+/// One of the command line tools in Kafka's jars, by its class, to be given its arguments.
+pub fn tool(class: &str) -> Result<Command, Error> {
+    let mut command = Command::new(java()?);
+    command
+        .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+        // Without a configuration it logs errors only, and says on standard error that it has none.
+        .arg("-Dlog4j2.StatusLogger.level=OFF")
+        .arg("-cp")
+        .arg(class_path()?)
+        .arg(class)
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
 fn try_start(options: &Options, java: &Path, class_path: &OsString) -> Result<Broker, Error> {
     let folder = &options.folder;
     let data = folder.join("data");

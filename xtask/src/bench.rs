@@ -1,0 +1,58 @@
+//! `cargo xtask bench`: the yardsticks.
+
+mod process;
+mod seed;
+mod spread;
+
+use std::ffi::OsString;
+
+use anyhow::Error;
+use clap::{Args, Subcommand};
+
+use crate::cargo::{self, Workspace};
+use crate::machine::{self, Need};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench seed                # the seed job beside librdkafka alone
+  cargo xtask bench seed --rounds 5
+  cargo xtask bench guests              # what crossing and each guest cost
+  cargo xtask bench guests chain";
+
+/// Measure.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Seed(seed::Arguments),
+    /// Time guests without a broker: the crossing, each guest, the chain, and native twins.
+    Guests {
+        /// Arguments for the benchmark, a filter for example.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Runs the task.
+pub fn run(arguments: &Arguments) -> Result<(), Error> {
+    match &arguments.what {
+        What::Seed(arguments) => seed::run(arguments),
+        What::Guests { arguments } => guests(arguments),
+    }
+}
+
+fn guests(arguments: &[OsString]) -> Result<(), Error> {
+    machine::check(&[Need::Build])?;
+    crate::guests::build()?;
+    cargo::run(
+        Workspace::Main
+            .cargo()
+            .args(["bench", "--workspace", "--bench", "guests", "--"])
+            .args(arguments),
+    )
+}

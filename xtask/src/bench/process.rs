@@ -1,0 +1,58 @@
+//! What a running process has used so far, from Linux's `/proc`.
+
+use std::fs;
+
+use anyhow::{Context, Error};
+
+/// CPU time of all threads of a process, in seconds, user and system together. Its own only: not that of children.
+pub fn cpu_seconds(pid: u32) -> Result<f64, Error> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+    let ticks = cpu_ticks(&text).with_context(|| format!("{path} has an unknown form"))?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The most memory that a process ever had resident, in bytes.
+pub fn peak_rss_bytes(pid: u32) -> Result<u64, Error> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+    high_water_mark(&text).with_context(|| format!("{path} has no VmHWM"))
+}
+
+/// Fields 14 and 15, `utime` and `stime` in proc(5). The second field, the name, may hold spaces and parentheses.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let mut fields = after_name.split(' ').skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+/// `VmHWM:     12345 kB`
+fn high_water_mark(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own_figures() {
+        let pid = std::process::id();
+        let peak = peak_rss_bytes(pid).unwrap();
+        assert!((1 << 20..1 << 32).contains(&peak), "{peak}");
+        assert!(cpu_seconds(pid).unwrap() < 1e6);
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 7 8 20 0 3 0 100 1000 10";
+        assert_eq!(cpu_ticks(stat), Some(300));
+        assert_eq!(cpu_ticks("42 (a"), None);
+    }
+}

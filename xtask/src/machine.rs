@@ -1,0 +1,73 @@
+//! What has to be installed on the machine, checked before anything else starts.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Error, bail};
+use xtask::broker;
+
+/// What a task needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A compiler and the libraries that librdkafka is built with.
+    Build,
+    /// Java and Maven, which bring and run Kafka.
+    Kafka,
+}
+
+/// Fails with the line that installs what is missing, if something is.
+pub fn check(needs: &[Need]) -> Result<(), Error> {
+    let mut packages = Vec::new();
+    for need in needs {
+        match need {
+            Need::Build => build_packages(&mut packages),
+            Need::Kafka => kafka_packages(&mut packages),
+        }
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "this machine lacks what Weir is built or tested with; install it (on Debian or Ubuntu) by\n  \
+         apt-get install {}",
+        packages.join(" ")
+    )
+}
+
+/// librdkafka's own build is `./configure` and `make`, in C and C++; OpenSSL and zlib are the system's.
+fn build_packages(packages: &mut Vec<&str>) {
+    let programs = [
+        ("cc", "gcc"),
+        ("c++", "g++"),
+        ("make", "make"),
+        ("pkg-config", "pkg-config"),
+    ];
+    for (program, package) in programs {
+        if !runs(program, &["--version"]) {
+            packages.push(package);
+        }
+    }
+    for (library, package) in [("openssl", "libssl-dev"), ("zlib", "zlib1g-dev")] {
+        if !runs("pkg-config", &["--exists", library]) {
+            packages.push(package);
+        }
+    }
+}
+
+fn kafka_packages(packages: &mut Vec<&str>) {
+    if broker::java().is_err() {
+        packages.push("openjdk-17-jre-headless");
+    }
+    if !broker::is_downloaded() && !runs("mvn", &["--version"]) {
+        packages.push("maven");
+    }
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
