@@ -1,10 +1,10 @@
 //! The life of the process: load → listen → start → wait → drain.
 
-use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -18,7 +18,7 @@ use crate::status::Status;
 /// A process that's ready to start: its config is read, its modules are loaded and have taken their configs.
 pub struct App {
     config: Config,
-    pipelines: Vec<Pipeline>,
+    pipelines: Vec<Arc<Pipeline>>,
 }
 
 impl App {
@@ -26,14 +26,19 @@ impl App {
     pub fn load(config: Config) -> Result<App> {
         let cache: PathBuf = config.data.join("compiled");
         let host = Host::new(Compiler::this_program(), Some(cache))?;
-        let load = |it| Pipeline::load(&host, it, config.id_key.as_ref());
+        let load = |it| Pipeline::load(&host, it, config.id_key.as_ref()).map(Arc::new);
         let pipelines = config.pipelines.iter().map(load).collect::<Result<_>>()?;
         Ok(App { config, pipelines })
     }
 
-    /// Runs until `stop` resolves the first time, and then drains; the second time ends the wait. An error says which
-    /// pipelines failed.
-    pub async fn run<F: Future<Output = ()>>(self, mut stop: impl FnMut() -> F) -> Result<()> {
+    /// The pipelines, in the order of the config.
+    pub fn pipelines(&self) -> &[Arc<Pipeline>] {
+        &self.pipelines
+    }
+
+    /// Runs until the first message of `stop`, and then drains; the second one ends the wait. An error says which pipelines
+    /// failed.
+    pub async fn run(self, mut stop: mpsc::UnboundedReceiver<()>) -> Result<()> {
         let metrics = Metrics::default();
         let status = Status::new(self.config.pipelines.iter().map(|it| it.name.as_str()));
         let admin = Admin::bind(self.config.admin.listen).await?;
@@ -59,7 +64,6 @@ impl App {
             });
         }
         let mut failed = Vec::new();
-        let mut told = std::pin::pin!(stop());
         loop {
             tokio::select! {
                 ended = pipelines.join_next() => match ended {
@@ -68,7 +72,7 @@ impl App {
                     Some(Ok((name, Err(_)))) => failed.push(name),
                     Some(Err(panic)) => failed.push(panic.to_string()),
                 },
-                () = &mut told => {
+                Some(()) = stop.recv() => {
                     let next = match *phase.borrow() {
                         Phase::Run => Phase::Stop,
                         _ => Phase::Hurry,
@@ -78,7 +82,6 @@ impl App {
                         _ => info!("stopping: finishing what is in flight; a second signal ends the wait"),
                     }
                     phase.send_replace(next);
-                    told.set(stop());
                 }
             }
         }

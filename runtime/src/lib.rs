@@ -1,8 +1,17 @@
 //! Weir: a WebAssembly transform runtime for Apache Kafka.
+//!
+//! - [`app`], [`pipeline`], [`worker`]: the life of the process, of a pipeline, and a record's way.
+//! - [`guest`], [`chain`]: the sandbox, and a pipeline's transforms in it. Only `guest` names wasmtime.
+//! - [`io`], [`kafka`], [`cluster`]: where records come from and go to. Only `kafka` names librdkafka.
+//! - [`record`], [`ids`]: records in columns, and the keys that stable ids are drawn from.
+//! - [`config`], [`cli`], [`fake`]: the config file, the commands, and made-up records.
+//! - [`admin`], [`status`], [`metrics`]: what can be seen from outside. Only `admin` names axum.
 
 pub mod admin;
+pub mod app;
 pub mod chain;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod fake;
 pub mod guest;
@@ -10,7 +19,7 @@ pub mod ids;
 pub mod io;
 pub mod kafka;
 pub mod metrics;
+pub mod pipeline;
 pub mod record;
 pub mod status;
-pub mod wake;
 pub mod worker;

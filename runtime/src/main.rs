@@ -1,2 +1,51 @@
 //! The `weir` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use weir::cli::args::{Cli, Command};
+use weir::cli::{self, UsageError, check, demo, inspect, offsets, produce, run};
+use weir::guest::compile_stdin;
+
+fn main() -> ExitCode {
+    // Not for people: the child process that compiles modules.
+    if std::env::args_os().nth(1).is_some_and(|it| it == "compile") {
+        return match compile_stdin() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let cli = Cli::parse();
+    let done = log(&cli).and_then(|()| match &cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(args),
+        Command::Offsets(args) => offsets::offsets(args),
+        Command::Inspect(args) => inspect::inspect(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Demo(args) => demo::run(args),
+    });
+    match done {
+        Ok(()) => ExitCode::from(cli::DONE),
+        Err(why) => cli::report(&why),
+    }
+}
+
+/// Logs go to standard error, so that a command's own output stays clean.
+fn log(cli: &Cli) -> anyhow::Result<()> {
+    let default = match cli.command {
+        Command::Run(_) => "info",
+        _ => "warn",
+    };
+    let filter = cli.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::try_new(filter).map_err(|why| UsageError(format!("--log {filter:?}: {why}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(console::Term::stderr().features().colors_supported())
+        .init();
+    Ok(())
+}

@@ -17,10 +17,10 @@ use crate::config;
 use crate::guest::{Host, Module, Setup};
 use crate::ids::Base;
 use crate::io::ReadLimit;
-use crate::kafka::{Cluster, KafkaSink, KafkaSource};
+use crate::cluster::{self, Cluster};
+use crate::kafka::{KafkaSink, KafkaSource, Start, Waker};
 use crate::metrics::Metrics;
 use crate::status::{self, State};
-use crate::wake::Waker;
 use crate::worker::{Control, End, Settings, Worker};
 
 /// A pipeline whose modules are loaded and have taken their configs.
@@ -56,6 +56,9 @@ const WORKER_STACK: usize = 2 << 20;
 impl Pipeline {
     /// Loads the modules and hands each its config, so that a wrong one is known before Kafka is asked for anything.
     pub fn load(host: &Host, config: &config::Pipeline, id_key: Option<&config::Secret>) -> Result<Pipeline> {
+        let named = || format!("pipeline {:?}", config.name);
+        cluster::consumer(config, 0)?.check().with_context(named)?;
+        cluster::producer(config)?.check().with_context(named)?;
         let outputs = output_names(config);
         let mut modules = Vec::new();
         for transform in &config.transforms {
@@ -88,10 +91,10 @@ impl Pipeline {
     }
 
     /// Runs until the phase says stop, or until data or a transform must be mended first. The error is why.
-    pub async fn run(self, metrics: Metrics, status: &status::Pipeline, mut phase: watch::Receiver<Phase>) -> Result<()> {
+    pub async fn run(self: Arc<Self>, metrics: Metrics, status: &status::Pipeline, mut phase: watch::Receiver<Phase>) -> Result<()> {
         let up = metrics.pipeline_up(&self.config.name);
         up.set(0);
-        let pipeline = Arc::new(self);
+        let pipeline = self;
         let ended = match pipeline.connect(status, &mut phase).await {
             None => Ok(()),
             Some(cluster) => {
@@ -150,10 +153,11 @@ impl Pipeline {
     ) -> Result<()> {
         let count = self.config.workers.unwrap_or_else(|| {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            cores.min(cluster.input_partitions()).max(1)
+            // More topics may come to match a pattern.
+            let grows = self.config.inputs.iter().any(|it| matches!(it, config::Input::Pattern(_)));
+            if grows { cores } else { cores.min(cluster.input_partitions()).max(1) }
         });
         info!(pipeline = self.config.name, workers = count, group = self.config.group, "starting");
-        let versions = self.versions(&cluster);
         let (ends, ended) = mpsc::unbounded_channel();
         let mut crew = Crew {
             pipeline: self,
@@ -173,6 +177,21 @@ impl Pipeline {
         crew.verdict
     }
 
+    fn source(&self, worker: usize, waker: &Waker) -> Result<KafkaSource> {
+        let topics: Vec<String> = self.config.inputs.iter().map(ToString::to_string).collect();
+        let start = match self.config.start {
+            config::Start::Earliest => Start::Earliest,
+            config::Start::Latest => Start::Latest,
+            config::Start::Time(time) => Start::Time(time),
+        };
+        KafkaSource::new(&cluster::consumer(&self.config, worker)?, &topics, start, waker)
+    }
+
+    fn sink(&self, waker: &Waker) -> Result<KafkaSink> {
+        let topics: Vec<String> = self.config.outputs.iter().map(|it| it.topic.clone()).collect();
+        KafkaSink::new(&cluster::producer(&self.config)?, &topics, waker)
+    }
+
     fn settings(&self, worker: usize) -> Settings {
         Settings {
             pipeline: self.config.name.clone(),
@@ -188,7 +207,8 @@ impl Pipeline {
         }
     }
 
-    fn versions(&self, cluster: &Cluster) -> Vec<Arc<Version>> {
+    /// The chain's versions on this cluster.
+    pub fn versions(&self, cluster: &Cluster) -> Vec<Arc<Version>> {
         let outputs = output_names(&self.config);
         let transforms = self.config.transforms.iter().zip(&self.modules);
         let version = |(transform, module): (&config::Transform, &Module)| {
@@ -196,7 +216,7 @@ impl Pipeline {
                 config::Ids::Random => None,
                 config::Ids::Stable => {
                     let secret = self.id_key.as_ref().map(config::Secret::reveal);
-                    Some(Base::new(cluster.id(), &self.config.name, &transform.name, secret))
+                    Some(Base::new(&cluster.id, &self.config.name, &transform.name, secret))
                 }
             };
             Arc::new(version(transform, &outputs, module, base))
@@ -331,8 +351,8 @@ impl Crew<'_> {
             .stack_size(WORKER_STACK)
             .spawn(move || {
                 let work = || -> Result<End> {
-                    let source = KafkaSource::new(&pipeline.config, waker.clone())?;
-                    let sink = KafkaSink::new(&pipeline.config, waker)?;
+                    let source = pipeline.source(number, &waker)?;
+                    let sink = pipeline.sink(&waker)?;
                     let settings = pipeline.settings(number);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
                 };

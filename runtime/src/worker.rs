@@ -16,7 +16,7 @@ use crate::chain::{Broken, Chain, Processed, Refused, Version};
 use crate::guest::{Level, Log};
 use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
 use crate::metrics::Counters;
-use crate::wake::Waker;
+use crate::kafka::Waker;
 use partition::{Partition, Partitions};
 
 /// How a worker goes about its work.
@@ -178,7 +178,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             busy |= self.pump(slot)?;
         }
         if !busy {
-            self.control.waker.wait(self.patience());
+            self.control.waker.wait(self.patience()).map_err(End::Failed)?;
         }
         Ok(())
     }
@@ -267,7 +267,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
                                 .cut(tag, batch.offsets[index], records - nth);
                             return Err(End::Stopped);
                         }
-                        self.control.waker.wait(Duration::from_millis(10));
+                        self.control
+                            .waker
+                            .wait(Duration::from_millis(10))
+                            .map_err(End::Failed)?;
                     }
                     Err(SendError::Record(cause)) => {
                         let offset = batch.offsets[index];
@@ -365,7 +368,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 );
                 return Ok(());
             }
-            self.control.waker.wait(left);
+            self.control.waker.wait(left).map_err(End::Failed)?;
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, anyhow};
 use weir::io::{Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
 use weir::record::Batch;
-use weir::wake::Waker;
+use weir::kafka::Waker;
 
 /// Everything that a test sees and steers.
 #[derive(Clone)]

@@ -3,6 +3,8 @@
 //! A number is read as the decimal that it is, never through floating point: `1634221557.011` seconds are exactly 11
 //! milliseconds after `1634221557`. What is finer than a nanosecond is cut off towards the past.
 
+use serde::Deserialize;
+
 /// A point in time: seconds since 1970-01-01T00:00:00Z, not counting leap seconds, and nanoseconds after that second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant {
@@ -13,7 +15,8 @@ pub struct Instant {
 }
 
 /// What a number counts since 1970-01-01T00:00:00Z, or how many digits of a second are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Seconds
     S,
@@ -35,14 +38,13 @@ pub enum NumberError {
 }
 
 impl Unit {
-    /// The unit called `name`: `s`, `ms`, `us` or `ns`.
-    pub fn parse(name: &str) -> Option<Unit> {
-        match name {
-            "s" => Some(Unit::S),
-            "ms" => Some(Unit::Ms),
-            "us" => Some(Unit::Us),
-            "ns" => Some(Unit::Ns),
-            _ => None,
+    /// Its name in sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::S => "seconds",
+            Unit::Ms => "milliseconds",
+            Unit::Us => "microseconds",
+            Unit::Ns => "nanoseconds",
         }
     }
 

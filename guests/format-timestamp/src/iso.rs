@@ -150,21 +150,21 @@ fn time_of_day(second: u32) -> u64 {
     // Three numbers below 100 side by side, each in the place of its tens.
     let numbers = u64::from(hour) | u64::from(minute) << 24 | u64::from(second % 60) << 48;
     // x * 103 / 1024 is x / 10 for x below 179, and stays below 2^14, so the three don't touch.
-    let tens = (numbers * 103 >> 10) & 0x000f_0000_0f00_000f;
+    let tens = ((numbers * 103) >> 10) & 0x000f_0000_0f00_000f;
     let ones = numbers - 10 * tens;
     tens + (ones << 8) + u64::from_le_bytes(*b"00:00:00")
 }
 
 #[inline]
 fn two(value: u32) -> [u8; 2] {
-    let tens = value * 103 >> 10;
+    let tens = (value * 103) >> 10;
     [b'0' + tens as u8, b'0' + (value - 10 * tens) as u8]
 }
 
 /// Three digits; x * 41 / 4096 is x / 100 for x below 1000 and more.
 #[inline]
 fn three(value: u32) -> [u8; 3] {
-    let hundreds = value * 41 >> 12;
+    let hundreds = (value * 41) >> 12;
     let [tens, ones] = two(value - 100 * hundreds);
     [b'0' + hundreds as u8, tens, ones]
 }

@@ -18,9 +18,11 @@ pub struct Writer {
 pub enum Reader {
     /// RFC 3339, which always names its offset.
     Rfc3339,
-    /// A strftime pattern, and the zone of strings that don't name theirs.
+    /// A strftime pattern.
     Pattern {
+        /// The pattern's parts.
         items: Vec<Item<'static>>,
+        /// Of strings that don't name theirs.
         zone: FixedOffset,
     },
 }
@@ -130,9 +132,7 @@ fn items(pattern: &str) -> Result<Vec<Item<'static>>, String> {
         // What comes before the wrong specifier is right, and nothing longer that ends at a % is.
         let at = pattern
             .match_indices('%')
-            .map(|(at, _)| at)
-            .filter(|&at| StrftimeItems::new(&pattern[..at]).parse().is_ok())
-            .next_back()
+            .map(|(at, _)| at).rfind(|&at| StrftimeItems::new(&pattern[..at]).parse().is_ok())
             .unwrap_or(0);
         let specifier: String = pattern[at..].chars().take(3).collect();
         format!(

@@ -6,6 +6,8 @@
 //! words, so four neighbouring offsets share one, block `offset / 4`; offsets stay below 2^63, and the block counter has
 //! 64 bits. (block, stream, quarter) is another one for each draw, so no two draws overlap.
 
+pub use uuid::Variant;
+
 use uuid::Builder;
 
 use crate::Uuid;

@@ -25,15 +25,10 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// What to log: a level (error, warn, info, debug, trace), or directives such as "info,weir::worker=debug"
-    #[arg(
-        long,
-        env = "WEIR_LOG",
-        value_name = "FILTER",
-        default_value = "info",
-        global = true
-    )]
-    pub log: String,
+    /// What to log: a level (error, warn, info, debug, trace), or directives such as "info,weir::worker=debug" [default:
+    /// info for run, otherwise warn]
+    #[arg(long, env = "WEIR_LOG", value_name = "FILTER", global = true)]
+    pub log: Option<String>,
 }
 
 /// The commands.
@@ -71,14 +66,16 @@ pub struct ConfigFile {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir run                                  the pipelines of ./weir.toml
-  weir run -c stocks.toml                   those of another file
-  weir run --listen 0.0.0.0:9000            /healthz, /readyz and /metrics for other machines
-  WEIR_LOG=debug weir run                   with more in the log
+  weir run                                the pipelines of ./weir.toml
+  weir run -c stocks.toml                 those of another file
+  weir run --listen 0.0.0.0:9000          health and metrics for other machines
+  WEIR_LOG=debug weir run                 with more in the log
 
-Start it several times, on as many machines as you like, and the processes share the partitions.
+Start it several times, on as many machines as you like, and the processes
+share the partitions.
 
-Ends with 0 after a signal, 1 when a pipeline failed, 2 when the config is wrong.")]
+Ends with 0 after a signal, with 1 when a pipeline failed, and with 2 when the
+config is wrong.")]
 pub struct Run {
     /// The config file.
     #[command(flatten)]
@@ -92,11 +89,12 @@ pub struct Run {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir check                                ./weir.toml, its modules, and its topics on the broker
-  weir check -c stocks.toml --offline       without asking the broker
-  weir check --json | jq .problems          for programs
+  weir check                              ./weir.toml, its modules, its topics
+  weir check -c stocks.toml --offline     without asking the broker
+  weir check --json | jq .problems        for programs
 
-Ends with 0 when all is right, otherwise with 2; with 1 when the broker can't be asked.")]
+Ends with 0 when all is right, with 2 when something is wrong, and with 1 when
+the broker can't be asked.")]
 pub struct Check {
     /// The config file.
     #[command(flatten)]
@@ -113,11 +111,8 @@ pub struct Check {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir offsets show                                         every pipeline, partition by partition
-  weir offsets show stocks --json                           one pipeline, for programs
-  weir offsets reset stocks --to earliest --dry-run         what would change
-  weir offsets reset stocks --to 2026-01-31T00:00:00Z       from a point in time
-  weir offsets reset stocks --to 1200 --topic realstock --partition 3")]
+  weir offsets show                       every pipeline, by partition
+  weir offsets reset stocks --to earliest --dry-run")]
 pub struct Offsets {
     /// Show or reset.
     #[command(subcommand)]
@@ -135,6 +130,10 @@ pub enum OffsetsAction {
 
 /// `weir offsets show`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir offsets show                       every pipeline, by partition
+  weir offsets show stocks --json         one pipeline, for programs")]
 pub struct OffsetsShow {
     /// The config file.
     #[command(flatten)]
@@ -149,6 +148,12 @@ pub struct OffsetsShow {
 
 /// `weir offsets reset`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir offsets reset stocks --to earliest --dry-run      what would change
+  weir offsets reset stocks --to 2026-01-31T00:00:00Z    from a point in time
+  weir offsets reset stocks --to latest --topic realstock
+  weir offsets reset stocks --to 1200 --topic realstock --partition 3")]
 pub struct OffsetsReset {
     /// The config file.
     #[command(flatten)]
@@ -176,8 +181,8 @@ pub struct OffsetsReset {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir inspect add-uuid.wasm                name, version, digest, size, imports, config
-  weir inspect guests/*.wasm                several, one after another
+  weir inspect add-uuid.wasm              what it is, imports and takes
+  weir inspect guests/*.wasm              several, one after another
   weir inspect filter.wasm --json | jq .config_schema")]
 pub struct Inspect {
     /// The modules' files
@@ -192,11 +197,11 @@ pub struct Inspect {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir produce --topic realstock realstock                          1,000 records a second until Ctrl-C
-  weir produce --topic realstock realstock --rate max --count 1000000
-  weir produce --topic pizza pizza --rate 10 --bad 0.01             one record in a hundred is malformed
-  weir produce --topic bets bet --seed 7 --count 100                the same hundred records each time
-  weir produce --bootstrap kafka:9093 -X security.protocol=ssl --topic stock stock")]
+  weir produce --topic realstock realstock            1,000 a second, to Ctrl-C
+  weir produce --topic p pizza --rate max --count 1000000
+  weir produce --topic p pizza --bad 1%               some of them malformed
+  weir produce --topic b bet --seed 7 --count 100     the same each time
+  weir produce --topic s stock --bootstrap kafka:9093 -X security.protocol=ssl")]
 pub struct Produce {
     /// What the records are about
     #[arg(value_parser = subjects())]
@@ -233,10 +238,10 @@ pub struct Produce {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir demo                                 until 100,000 records went through
-  weir demo --seconds 60 --rate 20000       for a minute, at 20,000 records a second
-  weir demo --records 1000 | cat            plain lines
-  weir demo --bootstrap localhost:9092      the same through a real broker")]
+  weir demo                               until 100,000 records went through
+  weir demo --seconds 60 --rate 20000     for a minute, 20,000 records a second
+  weir demo --records 1000 | cat          plain lines
+  weir demo --bootstrap localhost:9092    the same through a real broker")]
 pub struct Demo {
     /// Stop after so many records
     #[arg(long, default_value = "100000")]
@@ -370,30 +375,33 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// Each line under "Examples:", up to its explanation, is a command that parses.
+    /// Each line under "Examples:", up to its explanation, is a command that parses, and fits a terminal.
     #[test]
     fn the_examples_in_the_helps_parse() {
-        let mut examples = 0;
-        for command in Cli::command().get_subcommands() {
+        fn check(command: &clap::Command) -> usize {
+            let name = command.get_name();
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            assert!(
-                help.starts_with("Examples:\n"),
-                "{} has no examples",
-                command.get_name()
-            );
-            for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
-                let line = line.split("   ").next().unwrap_or_default();
-                let line = line.split(" | ").next().unwrap_or_default();
-                let line = &line[line.find("weir ").unwrap_or_default()..];
-                if let Err(error) = parse(line) {
-                    panic!("{line}: {error}");
+            assert!(help.starts_with("Examples:\n"), "{name} has no examples");
+            let mut examples = 0;
+            for line in help.lines() {
+                assert!(line.chars().count() < 80, "{name}: {line}");
+                let Some(example) = line.strip_prefix("  ") else {
+                    continue;
+                };
+                let example = example.split("   ").next().unwrap_or_default();
+                let example = example.split(" | ").next().unwrap_or_default();
+                let start = example.find("weir ").unwrap_or_default();
+                if let Err(error) = parse(&example[start..]) {
+                    panic!("{example}: {error}");
                 }
                 examples += 1;
             }
+            examples + command.get_subcommands().map(check).sum::<usize>()
         }
+        let examples: usize = Cli::command().get_subcommands().map(check).sum();
         assert!(examples >= 20, "{examples}");
     }
 

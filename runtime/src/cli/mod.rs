@@ -1,8 +1,12 @@
 //! The command line: what can be typed ([`args`]), and what people see ([`table`], [`text`], [`produce`], [`demo`]).
 
 pub mod args;
+pub mod check;
 pub mod demo;
+pub mod inspect;
+pub mod offsets;
 pub mod produce;
+pub mod run;
 pub mod table;
 pub mod text;
 
@@ -11,7 +15,9 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
-use crate::config::ConfigError;
+use self::args::ConfigFile;
+use crate::config::{self, Config, ConfigError};
+use crate::kafka::{Scope, permit};
 
 /// All was done.
 pub const DONE: u8 = 0;
@@ -32,9 +38,31 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Prints an error with its causes on standard error, and gives the code to end with.
+/// Reads the config file, Kafka's settings judged too.
+fn load(file: &ConfigFile) -> Result<Config, Error> {
+    Ok(Config::load(&file.config, &permitted)?)
+}
+
+/// Whether Kafka's settings may be set so.
+pub fn permitted(table: config::Table, key: &str, value: &str) -> Result<(), String> {
+    let scope = match table {
+        config::Table::Kafka => Scope::Any,
+        config::Table::Consumer => Scope::Consumer,
+        config::Table::Producer => Scope::Producer,
+    };
+    permit(scope, key, value).map_err(|refused| refused.to_string())
+}
+
+/// Prints an error with its causes on standard error, and gives the code to end with. A config's problems stand a line
+/// each, without more around them, so that editors find their way to each.
 pub fn report(error: &Error) -> ExitCode {
-    eprintln!("weir: {error:#}");
+    match error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ConfigError>())
+    {
+        Some(problems) => eprintln!("{problems}"),
+        None => eprintln!("weir: {error:#}"),
+    }
     ExitCode::from(exit_code(error))
 }
 

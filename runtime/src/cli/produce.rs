@@ -1,16 +1,23 @@
 //! `weir produce`: made-up records at a steady rate, with the progress on standard error.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Error;
+use anyhow::{Context, Error, bail};
 use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::{Produce, Rate};
-use super::text;
+use super::{UsageError, text};
+use crate::cluster;
 use crate::fake::{Fake, Fault, Generator};
+use crate::io::{Outgoing, SendError, Sink};
+use crate::kafka::{
+    Admin, KafkaSink, ProducerOptions, Scope, Waker, admin_settings, permit, producer_settings,
+};
+use crate::record::Headers;
 
 /// Where the time of seeded records starts, so that they are the same each time: the seed job's own example.
 const SEEDED_START: i64 = 1_634_221_557_011;
@@ -18,6 +25,13 @@ const SEEDED_START: i64 = 1_634_221_557_011;
 const TICK: Duration = Duration::from_millis(50);
 /// Records between two looks at the clock when there is no rate to keep.
 const STRIDE: u64 = 256;
+
+/// Partitions of a topic that isn't there yet: enough to see several workers at work.
+const PARTITIONS: usize = 4;
+/// Bytes that may be on their way.
+const IN_FLIGHT: u64 = 32 << 20;
+/// How long to wait for the last records.
+const FLUSH: Duration = Duration::from_secs(60);
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +44,113 @@ pub struct Produced {
     pub faults: [u64; Fault::ALL.len()],
     /// How long it took.
     pub time: Duration,
+}
+
+/// `weir produce`
+pub fn run(args: &Produce) -> Result<(), Error> {
+    let mut user = vec![("bootstrap.servers", args.bootstrap.as_str())];
+    user.extend(args.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    for (key, value) in &user {
+        permit(Scope::Any, key, value).map_err(|refused| UsageError(format!("-X: {refused}")))?;
+    }
+    let topic = args.topic.as_str();
+    let admin = Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?;
+    admin.cluster_id().with_context(|| format!("Kafka at {} can't be asked", args.bootstrap))?;
+    if admin.topics(&[topic.to_string()])?.iter().any(Result::is_err) && admin.create_topic(topic, PARTITIONS)? {
+        eprintln!("made topic {topic:?} with {PARTITIONS} partitions");
+    }
+    let options = ProducerOptions {
+        user: &user,
+        in_flight: IN_FLIGHT,
+    };
+    let waker = Waker::new()?;
+    let sink = KafkaSink::new(&producer_settings(&options)?, &[topic.to_string()], &waker)?;
+    let mut feed = Feed::new(sink, waker);
+    let stop = Arc::new(AtomicBool::new(false));
+    let produced = super::run::until_signal(&stop, || {
+        let produced = produce(args, &stop, |fake| feed.send(fake, None))?;
+        feed.flush()?;
+        Ok(produced)
+    })?;
+    println!("{}", produced.summary(topic));
+    Ok(())
+}
+
+/// Hands fake records to a producer, waits while it's full, and counts what came back.
+pub(super) struct Feed {
+    sink: KafkaSink,
+    waker: Waker,
+    headers: Headers,
+    waiting: u64,
+}
+
+impl Feed {
+    pub(super) fn new(sink: KafkaSink, waker: Waker) -> Feed {
+        Feed {
+            sink,
+            waker,
+            headers: Headers::default(),
+            waiting: 0,
+        }
+    }
+
+    /// Sends a record to a partition, or by its key.
+    pub(super) fn send(&mut self, fake: &Fake<'_>, partition: Option<i32>) -> Result<(), Error> {
+        let record = Outgoing {
+            output: 0,
+            partition,
+            key: Some(fake.key),
+            value: fake.value,
+            timestamp: fake.timestamp,
+            headers: &self.headers,
+            header_range: (0, 0),
+            tag: 0,
+        };
+        loop {
+            if self.waiting.is_multiple_of(STRIDE) {
+                self.waiting -= settle(&mut self.sink)?;
+            }
+            match self.sink.send(&record) {
+                Ok(()) => {
+                    self.waiting += 1;
+                    return Ok(());
+                }
+                Err(SendError::Full) => {
+                    self.waker.wait(TICK)?;
+                    self.waiting -= settle(&mut self.sink)?;
+                }
+                Err(SendError::Record(why) | SendError::Fatal(why)) => return Err(why),
+            }
+        }
+    }
+
+    /// Waits until all that was sent has come back.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + FLUSH;
+        loop {
+            self.waiting -= settle(&mut self.sink)?;
+            if self.waiting == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{} records were not acknowledged within {} s", text::count(self.waiting), FLUSH.as_secs());
+            }
+            self.waker.wait(TICK)?;
+        }
+    }
+}
+
+/// How many deliveries came back; an error if one failed.
+fn settle(sink: &mut KafkaSink) -> Result<u64, Error> {
+    let (mut count, mut failed) = (0, None);
+    sink.deliveries(&mut |(_, result)| {
+        count += 1;
+        failed = failed.take().or(result.err());
+    })?;
+    match failed {
+        Some(why) => Err(why.context("a record was not taken")),
+        None => Ok(count),
+    }
 }
 
 /// Makes records and hands each to `send`, which waits while there's no room, until `args.count` is reached or `stop`

@@ -522,16 +522,12 @@ fn references_that_lead_nowhere_are_named() {
 
 #[test]
 fn a_file_gives_a_value_without_its_newline() {
-    let folder = std::env::temp_dir().join(format!("weir-config-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("password"), "hunter2\n").unwrap();
-    std::fs::write(
-        folder.join("weir.toml"),
-        GOOD.replace("[kafka]", "[kafka]\n'sasl.password' = '${file:password}'"),
-    )
-    .unwrap();
-    let config = Config::load(&folder.join("weir.toml"), &|_, _, _| Ok(()));
-    std::fs::remove_dir_all(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("password"), "hunter2\n").unwrap();
+    let file = folder.path().join("weir.toml");
+    let text = GOOD.replace("[kafka]", "[kafka]\n'sasl.password' = '${file:password}'");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::load(&file, &|_, _, _| Ok(()));
     let pipeline = &config.unwrap().pipelines[0];
     assert_eq!(pipeline.producer.get("sasl.password"), Some("hunter2"));
 }

@@ -185,6 +185,21 @@ impl Source for KafkaSource {
         }
     }
 
+    fn topic_id(&mut self, topic: &str) -> Result<[u8; 16], Error> {
+        let names = [topic.to_string()];
+        let described = self
+            .client
+            .describe_topics(&names, KafkaSource::LOOKUP_TIMEOUT)
+            .with_context(|| format!("can't ask the cluster for the id of topic \"{topic}\""))?;
+        match described.into_iter().next() {
+            Some((_, Ok(topic))) => Ok(topic.id),
+            Some((_, Err(failure))) => {
+                Err(Error::from(failure).context(format!("can't have the id of topic \"{topic}\"")))
+            }
+            None => bail!("the cluster's answer leaves topic \"{topic}\" out"),
+        }
+    }
+
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), Error> {
         let list = match partitions.is_empty() {
             true => PartitionList::new(),

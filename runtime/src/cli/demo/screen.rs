@@ -1,4 +1,4 @@
-//! `weir demo`, the part that is seen: a table that redraws itself on a terminal, a line a second in a pipe, and a
+//! The part of the demo that is seen: a table that redraws itself on a terminal, a line a second in a pipe, and a
 //! summary at the end.
 
 use std::collections::VecDeque;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use console::{Term, style, truncate_str};
 
-use super::table::Table;
-use super::text;
+use super::super::table::Table;
+use super::super::text;
 
 /// Rates are those of this long a time before now.
 const RATE_WINDOW: Duration = Duration::from_secs(3);

@@ -1,0 +1,294 @@
+//! The evaluator against that of the `cel` crate, whose parser it shares, over a table and over generated expressions;
+//! and the parser in use against the crate's main one. Where the crate departs from the language's definition, the
+//! expression stands in [`DIFFERENCES`] with the rule.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::{Context, Program as Oracle};
+use filter::compile::compile_unchecked;
+use filter::input::{Headers, Input};
+use filter::time::Timestamp;
+use filter::value::Value;
+use proptest::prelude::*;
+use proptest::sample::select;
+use weir_guest::json::{Fields, Found, Raw};
+
+const DOCUMENT: &str = r#"{
+    "stock_name": "BTC-USD", "stock_value": 37812.759521484375, "event_time": 1634221557011,
+    "zero": 0, "minus": -3, "big": 18446744073709551615, "half": 0.5, "whole": 2.0, "yes": true, "no": false,
+    "nothing": null, "text": "h\u00e9llo w\u00f6rld", "empty": "", "iso": "2021-10-14T14:25:57.011Z",
+    "tags": ["a", "b", "c"], "numbers": [1, 2.5, 3], "none": [], "pairs": [[1, 2], [3]],
+    "nested": {"a": {"b": {"c": "x"}}, "list": [{"n": 1}, {"n": 2, "m": null}], "void": {}}
+}"#;
+
+const KEY: &[u8] = b"\xffkey";
+const HEADERS: &[(&[u8], Option<&[u8]>)] = &[
+    (b"source", Some(b"old")),
+    (b"empty", None),
+    (b"source", Some(b"mobile")),
+];
+const TIMESTAMP: i64 = 1_634_221_557_011;
+
+/// What the library gives, as text that can be compared; `error` for any error.
+fn library(source: &str) -> String {
+    let Ok(program) = Oracle::compile(source) else {
+        return "error".to_owned();
+    };
+    let mut context = Context::default();
+    let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+    for (name, value) in document.as_object().unwrap() {
+        context.add_variable_from_value(name, from_json(value));
+    }
+    let headers: HashMap<String, cel::Value> = HEADERS
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                Some(bytes) => cel::Value::Bytes(Arc::new(bytes.to_vec())),
+                None => cel::Value::Null,
+            };
+            (String::from_utf8(name.to_vec()).unwrap(), value)
+        })
+        .collect();
+    let time = chrono::DateTime::from_timestamp_millis(TIMESTAMP).unwrap();
+    let record: HashMap<String, cel::Value> = HashMap::from([
+        ("value".to_owned(), from_json(&document)),
+        ("key".to_owned(), cel::Value::Bytes(Arc::new(KEY.to_vec()))),
+        ("headers".to_owned(), headers.into()),
+        ("timestamp".to_owned(), cel::Value::Timestamp(time.into())),
+        ("topic".to_owned(), "stocks".into()),
+        ("partition".to_owned(), 3_i64.into()),
+        ("offset".to_owned(), 42_i64.into()),
+    ]);
+    context.add_variable_from_value("record", record);
+    match program.execute(&context) {
+        Ok(value) => show_library(&value),
+        Err(_) => "error".to_owned(),
+    }
+}
+
+/// What the guest gives, likewise.
+fn guest(source: &str) -> String {
+    let program = match compile_unchecked(source) {
+        Ok(program) => program,
+        Err(_) => return "error".to_owned(),
+    };
+    let fields = Fields::new(&program.paths()).unwrap();
+    let mut found = Found::default();
+    let object = fields.scan(DOCUMENT.as_bytes(), &mut found).unwrap();
+    let input = Input {
+        object: Some(&object),
+        whole: Some(Raw::parse(DOCUMENT.as_bytes()).unwrap()),
+        key: Some(KEY),
+        headers: Headers(HEADERS),
+        timestamp: Timestamp::from_millis(TIMESTAMP),
+        topic: "stocks",
+        partition: 3,
+        offset: 42,
+    };
+    match program.value(&input) {
+        Ok(value) => show_guest(&value),
+        Err(_) => "error".to_owned(),
+    }
+}
+
+fn from_json(value: &serde_json::Value) -> cel::Value {
+    match value {
+        serde_json::Value::Null => cel::Value::Null,
+        serde_json::Value::Bool(truth) => (*truth).into(),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => number.into(),
+            (None, Some(number)) => number.into(),
+            (None, None) => number.as_f64().unwrap().into(),
+        },
+        serde_json::Value::String(text) => text.as_str().into(),
+        serde_json::Value::Array(elements) => {
+            elements.iter().map(from_json).collect::<Vec<_>>().into()
+        }
+        serde_json::Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| (name.clone(), from_json(value)))
+            .collect::<HashMap<_, _>>()
+            .into(),
+    }
+}
+
+fn show_library(value: &cel::Value) -> String {
+    match value {
+        cel::Value::Null => "null".to_owned(),
+        cel::Value::Bool(truth) => truth.to_string(),
+        cel::Value::Int(number) => number.to_string(),
+        cel::Value::UInt(number) => format!("{number}u"),
+        cel::Value::Float(number) => format!("{number:?}"),
+        cel::Value::String(text) => format!("{text:?}"),
+        cel::Value::Bytes(bytes) => format!("b{bytes:?}"),
+        cel::Value::Timestamp(time) => format!(
+            "timestamp {}.{:09}",
+            time.timestamp(),
+            time.timestamp_subsec_nanos()
+        ),
+        cel::Value::Duration(length) => {
+            format!("duration {}", length.num_nanoseconds().unwrap())
+        }
+        cel::Value::List(elements) => {
+            let elements: Vec<String> = elements.iter().map(show_library).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        cel::Value::Map(map) => {
+            let entries = map.map.iter().map(|(key, value)| {
+                let key = match key {
+                    cel::objects::Key::Int(number) => number.to_string(),
+                    cel::objects::Key::Uint(number) => format!("{number}u"),
+                    cel::objects::Key::Bool(truth) => truth.to_string(),
+                    cel::objects::Key::String(text) => format!("{text:?}"),
+                };
+                format!("{key}: {}", show_library(value))
+            });
+            show_map(entries.collect())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn show_guest(value: &Value<'_>) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Uint(number) => format!("{number}u"),
+        Value::Double(number) => format!("{number:?}"),
+        Value::String(text) => format!("{text:?}"),
+        Value::Bytes(bytes) => format!("b{bytes:?}"),
+        Value::Timestamp(time) => {
+            let epoch = Timestamp::from_seconds(time.seconds()).unwrap();
+            let part = time.since(epoch).unwrap().nanos();
+            format!("timestamp {}.{part:09}", time.seconds())
+        }
+        Value::Duration(length) => format!("duration {}", length.nanos()),
+        Value::List(list) => {
+            let elements: Vec<String> = list.iter().map(|value| show_guest(&value)).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        Value::Map(map) => {
+            let entries = map
+                .iter()
+                .map(|(key, value)| format!("{}: {}", show_guest(&key), show_guest(&value)));
+            show_map(entries.collect())
+        }
+    }
+}
+
+/// A map's entries in the order of their text: maps have none of their own.
+fn show_map(mut entries: Vec<String>) -> String {
+    entries.sort();
+    format!("{{{}}}", entries.join(", "))
+}
+
+#[test]
+fn a_table_of_expressions_has_the_librarys_values() {
+    let table = include_str!("expressions.txt");
+    let mut wrong = Vec::new();
+    let mut errors = 0;
+    let mut count = 0;
+    for source in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (ours, theirs) = (guest(source), library(source));
+        count += 1;
+        errors += usize::from(theirs == "error");
+        if ours != theirs {
+            wrong.push(format!("{source}\n    guest: {ours}\n    library: {theirs}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Both the good and the bad are there to be seen.
+    assert!(count > 250 && errors > 60 && count - errors > 150, "{count} {errors}");
+}
+
+
+/// Expressions of any shape, well-typed and ill-typed, over the document's fields.
+fn expressions() -> impl Strategy<Value = String> {
+    let leaf = select(&[
+        "event_time", "stock_name", "stock_value", "zero", "minus", "big", "half", "whole", "yes", "no", "nothing",
+        "text", "empty", "iso", "tags", "numbers", "none", "pairs", "nested", "nested.a", "nested.a.b.c",
+        "nested.list", "nested.list[0]", "nested.list[1].m", "absent", "nested.absent", "record.key", "record.topic",
+        "record.headers", "record.timestamp", "record.offset", "record.value.half", "v", "w",
+        "0", "1", "-1", "2", "3u", "0u", "1.5", "2.0", "-0.0", "9223372036854775807", "18446744073709551615u",
+        "9.3e18", "true", "false", "null", "''", "'a'", "'BTC-USD'", "'h\u{e9}llo'", "b'a'", "b''", "[]", "{}",
+        "'2021-10-14T14:25:57.011Z'", "'90s'", "timestamp(0)", "duration('1h')",
+    ][..])
+    .prop_map(str::to_owned);
+    leaf.prop_recursive(5, 48, 3, |inner| {
+        let binary = select(
+            &[
+                "+", "-", "*", "/", "%", "==", "!=", "<", "<=", ">", ">=", "&&", "||", "in", "&&", "||", "==",
+            ][..],
+        );
+        let unary = select(
+            &[
+                "!", "-", "size", "int", "uint", "double", "string", "bytes", "bool", "timestamp", "duration", "dyn",
+            ][..],
+        );
+        let member = select(
+            &[
+                "contains", "startsWith", "endsWith", "matches", "getHours", "getFullYear", "getDayOfYear",
+                "getMilliseconds", "size",
+            ][..],
+        );
+        let types = select(&["int", "uint", "double", "string", "bool", "list", "map", "null_type"][..]);
+        // Maps have no order, so of the macros over them only those count that give a bool.
+        let test = select(&["all", "exists", "exists_one"][..]);
+        let name = select(&["v", "w"][..]);
+        let pair = || (inner.clone(), inner.clone());
+        prop_oneof![
+            6 => (binary, pair()).prop_map(|(op, (a, b))| format!("({a} {op} {b})")),
+            3 => (unary, inner.clone()).prop_map(|(op, a)| format!("{op}({a})")),
+            1 => (member, inner.clone()).prop_map(|(name, a)| format!("({a}).{name}()")),
+            2 => (member_of_two(), pair()).prop_map(|(name, (a, b))| format!("({a}).{name}({b})")),
+            2 => (pair(), inner.clone()).prop_map(|((a, b), c)| format!("({a} ? {b} : {c})")),
+            2 => pair().prop_map(|(a, b)| format!("({a})[{b}]")),
+            1 => inner.clone().prop_map(|a| format!("({a}).a")),
+            1 => inner.clone().prop_map(|a| format!("has(({a}).a)")),
+            1 => (types, inner.clone()).prop_map(|(name, a)| format!("(type({a}) == {name})")),
+            2 => pair().prop_map(|(a, b)| format!("[{a}, {b}]")),
+            1 => (pair(), inner.clone()).prop_map(|((a, b), c)| format!("{{{a}: {b}, 'k': {c}}}")),
+            2 => (test, name, pair()).prop_map(|(macro_, v, (a, b))| format!("({a}).{macro_}({v}, {b})")),
+            2 => (select(&["map", "filter"][..]), select(&["v", "w"][..]), pair())
+                .prop_map(|(macro_, v, (a, b))| format!("[{a}].{macro_}({v}, {b})")),
+        ]
+    })
+}
+
+fn member_of_two() -> impl Strategy<Value = &'static str> {
+    select(&["contains", "startsWith", "endsWith", "matches", "getHours"][..])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_generated_expression_has_the_librarys_value(source in expressions()) {
+        prop_assert_eq!(guest(&source), library(&source), "{}", source);
+    }
+}
+
+/// The Pratt parser in use makes the same trees as the library's main parser, and refuses the same texts.
+#[test]
+fn the_parsers_agree() {
+    // Nodes are numbered in another order; everything else is compared.
+    fn tree(expr: &cel::common::ast::IdedExpr) -> String {
+        let shown = format!("{:?}", expr.expr);
+        let mut parts = shown.split("id: ");
+        let mut bare = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            bare.push_str(part.trim_start_matches(|char: char| char.is_ascii_digit()));
+        }
+        bare
+    }
+    for source in include_str!("expressions.txt").lines() {
+        if source.starts_with('#') {
+            continue;
+        }
+        let main = cel::parser::Parser::new().parse(source).ok();
+        let pratt = cel::parser::PrattParser::new().parse(source).ok();
+        assert_eq!(pratt.as_ref().map(tree), main.as_ref().map(tree), "{source}");
+    }
+}

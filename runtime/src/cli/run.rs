@@ -1,0 +1,65 @@
+//! `weir run`
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::args::Run;
+use super::{UsageError, load};
+use crate::app::App;
+
+/// Runs the pipelines until a signal.
+pub fn run(args: &Run) -> Result<()> {
+    let mut config = load(&args.file)?;
+    if let Some(listen) = args.listen {
+        config.admin.listen = listen;
+    }
+    let app = App::load(config).map_err(|why| UsageError(format!("{why:#}")))?;
+    runtime()?.block_on(async { app.run(signals()?).await })
+}
+
+/// The control side's runtime: one thread, since it touches no record.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the control side")
+}
+
+/// A message for each SIGINT or SIGTERM.
+pub(super) fn signals() -> Result<mpsc::UnboundedReceiver<()>> {
+    let (told, stop) = mpsc::unbounded_channel();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind).context("listening for signals")?;
+        let told = told.clone();
+        // It ends with the runtime, or with the receiver.
+        tokio::spawn(async move { while signals.recv().await.is_some() && told.send(()).is_ok() {} });
+    }
+    Ok(stop)
+}
+
+/// Does something that blocks, and sets `stop` at the first signal.
+pub(super) fn until_signal<R: Send>(stop: &AtomicBool, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    std::thread::scope(|scope| {
+        let (done, mut finished) = tokio::sync::oneshot::channel::<()>();
+        let working = scope.spawn(|| {
+            let result = work();
+            drop(done);
+            result
+        });
+        runtime()?.block_on(async {
+            let mut signals = signals()?;
+            tokio::select! {
+                Some(()) = signals.recv() => {
+                    stop.store(true, Ordering::Relaxed);
+                    let _ = finished.await;
+                }
+                _ = &mut finished => {}
+            }
+            anyhow::Ok(())
+        })?;
+        working.join().map_err(|_| anyhow::anyhow!("it panicked; the message is above"))?
+    })
+}

@@ -1,0 +1,106 @@
+//! What a pipeline must know of its cluster before it starts: that its topics are there, and who they are.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::config::{self, Input, Partitioning};
+use crate::kafka::{
+    Admin, ConsumerOptions, ProducerOptions, Refused, Settings, admin_settings, consumer_settings,
+    group_settings, producer_settings,
+};
+
+pub use crate::kafka::Topic;
+
+/// How long to wait for an answer.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A pipeline's part of a cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The cluster's id.
+    pub id: String,
+    /// The input topics that there are, those that match a pattern among them.
+    pub inputs: Vec<Topic>,
+    /// The output topics, in the order of the config.
+    pub outputs: Vec<Topic>,
+}
+
+impl Cluster {
+    /// Asks the cluster. The error says what is missing, and what to do.
+    pub fn look(pipeline: &config::Pipeline) -> Result<Cluster> {
+        let admin = Admin::new(&admin_settings(&pairs(&pipeline.consumer))?, TIMEOUT)?;
+        let servers = || {
+            let servers = pipeline.consumer.get("bootstrap.servers").unwrap_or("?");
+            format!("Kafka at {servers} can't be asked")
+        };
+        let id = admin.cluster_id().with_context(servers)?;
+        let inputs = inputs(&admin, pipeline)?;
+        let names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
+        let outputs = all(admin.topics(&names)?).context("output")?;
+        if pipeline.partition == Partitioning::Same {
+            for (input, output) in inputs.iter().flat_map(|it| outputs.iter().map(move |out| (it, out))) {
+                ensure!(
+                    output.partitions >= input.partitions,
+                    "partition = \"same\" needs as many partitions in the output {:?} ({}) as in the input {:?} ({})",
+                    output.name,
+                    output.partitions,
+                    input.name,
+                    input.partitions
+                );
+            }
+        }
+        Ok(Cluster { id, inputs, outputs })
+    }
+
+    /// Partitions of all input topics.
+    pub fn input_partitions(&self) -> usize {
+        self.inputs.iter().map(|it| it.partitions).sum()
+    }
+}
+
+/// A pipeline's input topics.
+pub fn inputs(admin: &Admin, pipeline: &config::Pipeline) -> Result<Vec<Topic>> {
+    let mut names = Vec::new();
+    for input in &pipeline.inputs {
+        match input {
+            Input::Topic(name) => names.push(name.clone()),
+            Input::Pattern(pattern) => names.extend(admin.matching(pattern)?),
+        }
+    }
+    names.sort();
+    names.dedup();
+    all(admin.topics(&names)?).context("input")
+}
+
+fn all(topics: Vec<Result<Topic>>) -> Result<Vec<Topic>> {
+    topics.into_iter().collect()
+}
+
+/// What the consumer of a worker is made with.
+pub fn consumer(pipeline: &config::Pipeline, worker: usize) -> Result<Settings, Refused> {
+    consumer_settings(&ConsumerOptions {
+        user: &pairs(&pipeline.consumer),
+        group: &pipeline.group,
+        worker,
+        buffer: pipeline.buffer.as_usize() as u64,
+    })
+}
+
+/// What the producer of a worker is made with.
+pub fn producer(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
+    producer_settings(&ProducerOptions {
+        user: &pairs(&pipeline.producer),
+        in_flight: pipeline.in_flight.as_usize() as u64,
+    })
+}
+
+/// What a client is made with that looks at the pipeline's group from outside.
+pub fn group(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
+    group_settings(&pairs(&pipeline.consumer), &pipeline.group)
+}
+
+/// Settings as keys and values, in order.
+pub fn pairs(settings: &config::Settings) -> Vec<(&str, &str)> {
+    settings.iter().map(|it| (it.key.as_str(), it.value.as_str())).collect()
+}
