@@ -76,12 +76,14 @@ const RULES: &[Rule] = &[
     },
 ];
 
+type Check = fn() -> Result<(), Error>;
+
 /// This file names every word that it looks for.
 const THIS_FILE: &str = "xtask/src/tidy.rs";
 
 /// Runs all checks whose name contains the filter, and shows what each finds.
 pub fn run(filter: Option<&str>) -> Result<(), Error> {
-    let checks: [(&str, fn() -> Result<(), Error>); 5] = [
+    let checks: [(&str, Check); 5] = [
         ("rules", || verdict(broken_rules(&xtask::root())?)),
         ("links", || verdict(dead_links(&xtask::root())?)),
         ("fmt", fmt),
