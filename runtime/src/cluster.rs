@@ -39,7 +39,10 @@ impl Cluster {
         let names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
         let outputs = all(admin.topics(&names)?).context("output")?;
         if pipeline.partition == Partitioning::Same {
-            for (input, output) in inputs.iter().flat_map(|it| outputs.iter().map(move |out| (it, out))) {
+            for (input, output) in inputs
+                .iter()
+                .flat_map(|it| outputs.iter().map(move |out| (it, out)))
+            {
                 ensure!(
                     output.partitions >= input.partitions,
                     "partition = \"same\" needs as many partitions in the output {:?} ({}) as in the input {:?} ({})",
@@ -50,7 +53,11 @@ impl Cluster {
                 );
             }
         }
-        Ok(Cluster { id, inputs, outputs })
+        Ok(Cluster {
+            id,
+            inputs,
+            outputs,
+        })
     }
 
     /// Partitions of all input topics.
@@ -102,5 +109,8 @@ pub fn group(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
 
 /// Settings as keys and values, in order.
 pub fn pairs(settings: &config::Settings) -> Vec<(&str, &str)> {
-    settings.iter().map(|it| (it.key.as_str(), it.value.as_str())).collect()
+    settings
+        .iter()
+        .map(|it| (it.key.as_str(), it.value.as_str()))
+        .collect()
 }

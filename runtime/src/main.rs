@@ -41,7 +41,8 @@ fn log(cli: &Cli) -> anyhow::Result<()> {
         _ => "warn",
     };
     let filter = cli.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::try_new(filter).map_err(|why| UsageError(format!("--log {filter:?}: {why}")))?;
+    let filter =
+        EnvFilter::try_new(filter).map_err(|why| UsageError(format!("--log {filter:?}: {why}")))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -76,11 +76,17 @@ impl Metrics {
 
     /// The sum of a metric's values over all series with these labels, read off the rendered text.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
         let text = self.render();
-        let series = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        let series = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
         let ours = series.filter(|(series, _)| labels.iter().all(|it| series.contains(it)));
-        ours.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+        ours.filter_map(|(_, value)| value.parse::<u64>().ok())
+            .sum()
     }
 
     /// The counters of a pipeline with this chain.

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::chain::{Chain, Version};
+use crate::cluster::{self, Cluster};
 use crate::config;
 use crate::guest::{Host, Module, Setup};
 use crate::ids::Base;
 use crate::io::ReadLimit;
-use crate::cluster::{self, Cluster};
 use crate::kafka::{KafkaSink, KafkaSource, Start, Waker};
 use crate::metrics::Metrics;
 use crate::status::{self, State};
@@ -55,7 +55,11 @@ const WORKER_STACK: usize = 2 << 20;
 
 impl Pipeline {
     /// Loads the modules and hands each its config, so that a wrong one is known before Kafka is asked for anything.
-    pub fn load(host: &Host, config: &config::Pipeline, id_key: Option<&config::Secret>) -> Result<Pipeline> {
+    pub fn load(
+        host: &Host,
+        config: &config::Pipeline,
+        id_key: Option<&config::Secret>,
+    ) -> Result<Pipeline> {
         let named = || format!("pipeline {:?}", config.name);
         cluster::consumer(config, 0)?.check().with_context(named)?;
         cluster::producer(config)?.check().with_context(named)?;
@@ -63,13 +67,18 @@ impl Pipeline {
         let mut modules = Vec::new();
         for transform in &config.transforms {
             let load = || {
-                let module = Module::load(host, &Module::read(&transform.module)?)
-                    .with_context(|| format!("the module {} can't be used", transform.module.display()))?;
+                let module =
+                    Module::load(host, &Module::read(&transform.module)?).with_context(|| {
+                        format!("the module {} can't be used", transform.module.display())
+                    })?;
                 version(transform, &outputs, &module, None).guest()?;
                 Ok::<_, Error>(module)
             };
             let module = load().with_context(|| {
-                format!("pipeline {:?}, transform {:?} (line {})", config.name, transform.name, transform.line)
+                format!(
+                    "pipeline {:?}, transform {:?} (line {})",
+                    config.name, transform.name, transform.line
+                )
             })?;
             modules.push(module);
         }
@@ -91,7 +100,12 @@ impl Pipeline {
     }
 
     /// Runs until the phase says stop, or until data or a transform must be mended first. The error is why.
-    pub async fn run(self: Arc<Self>, metrics: Metrics, status: &status::Pipeline, mut phase: watch::Receiver<Phase>) -> Result<()> {
+    pub async fn run(
+        self: Arc<Self>,
+        metrics: Metrics,
+        status: &status::Pipeline,
+        mut phase: watch::Receiver<Phase>,
+    ) -> Result<()> {
         let up = metrics.pipeline_up(&self.config.name);
         up.set(0);
         let pipeline = self;
@@ -114,7 +128,11 @@ impl Pipeline {
     }
 
     /// Waits until Kafka and all topics are there; `None` if told to stop before.
-    async fn connect(self: &Arc<Self>, status: &status::Pipeline, phase: &mut watch::Receiver<Phase>) -> Option<Cluster> {
+    async fn connect(
+        self: &Arc<Self>,
+        status: &status::Pipeline,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Option<Cluster> {
         let mut pause = BACK_OFF;
         let mut said = String::new();
         loop {
@@ -154,10 +172,23 @@ impl Pipeline {
         let count = self.config.workers.unwrap_or_else(|| {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             // More topics may come to match a pattern.
-            let grows = self.config.inputs.iter().any(|it| matches!(it, config::Input::Pattern(_)));
-            if grows { cores } else { cores.min(cluster.input_partitions()).max(1) }
+            let grows = self
+                .config
+                .inputs
+                .iter()
+                .any(|it| matches!(it, config::Input::Pattern(_)));
+            if grows {
+                cores
+            } else {
+                cores.min(cluster.input_partitions()).max(1)
+            }
         });
-        info!(pipeline = self.config.name, workers = count, group = self.config.group, "starting");
+        info!(
+            pipeline = self.config.name,
+            workers = count,
+            group = self.config.group,
+            "starting"
+        );
         let (ends, ended) = mpsc::unbounded_channel();
         let mut crew = Crew {
             pipeline: self,
@@ -184,11 +215,21 @@ impl Pipeline {
             config::Start::Latest => Start::Latest,
             config::Start::Time(time) => Start::Time(time),
         };
-        KafkaSource::new(&cluster::consumer(&self.config, worker)?, &topics, start, waker)
+        KafkaSource::new(
+            &cluster::consumer(&self.config, worker)?,
+            &topics,
+            start,
+            waker,
+        )
     }
 
     fn sink(&self, waker: &Waker) -> Result<KafkaSink> {
-        let topics: Vec<String> = self.config.outputs.iter().map(|it| it.topic.clone()).collect();
+        let topics: Vec<String> = self
+            .config
+            .outputs
+            .iter()
+            .map(|it| it.topic.clone())
+            .collect();
         KafkaSink::new(&cluster::producer(&self.config)?, &topics, waker)
     }
 
@@ -216,7 +257,12 @@ impl Pipeline {
                 config::Ids::Random => None,
                 config::Ids::Stable => {
                     let secret = self.id_key.as_ref().map(config::Secret::reveal);
-                    Some(Base::new(&cluster.id, &self.config.name, &transform.name, secret))
+                    Some(Base::new(
+                        &cluster.id,
+                        &self.config.name,
+                        &transform.name,
+                        secret,
+                    ))
                 }
             };
             Arc::new(version(transform, &outputs, module, base))
@@ -257,7 +303,11 @@ struct Ended {
 
 impl Crew<'_> {
     /// Takes in how workers end, and starts those anew that the host failed, until all have ended for good.
-    async fn watch(&mut self, mut ended: mpsc::UnboundedReceiver<Ended>, phase: &mut watch::Receiver<Phase>) {
+    async fn watch(
+        &mut self,
+        mut ended: mpsc::UnboundedReceiver<Ended>,
+        phase: &mut watch::Receiver<Phase>,
+    ) {
         self.command(self.phase);
         while !self.running.is_empty() || !self.due.is_empty() {
             let next = self.due.iter().map(|(at, _)| *at).min();
@@ -296,7 +346,11 @@ impl Crew<'_> {
                     *failures = 0;
                 }
                 let pause = (BACK_OFF * 2u32.saturating_pow((*failures).min(16))).min(MAX_BACK_OFF);
-                error!(pipeline, worker = number, "failed; starting it anew in {pause:?}: {why:#}");
+                error!(
+                    pipeline,
+                    worker = number,
+                    "failed; starting it anew in {pause:?}: {why:#}"
+                );
                 *failures += 1;
                 self.due.push((Instant::now() + pause, number));
             }
@@ -344,7 +398,9 @@ impl Crew<'_> {
         let chain = Chain::new(&self.versions)?;
         let waker = Waker::new()?;
         let control = Arc::new(Control::new(waker.clone()));
-        let counters = self.metrics.counters(&self.pipeline.config.name, chain.versions());
+        let counters = self
+            .metrics
+            .counters(&self.pipeline.config.name, chain.versions());
         let (pipeline, ours, ends) = (self.pipeline.clone(), control.clone(), self.ends.clone());
         let thread = std::thread::Builder::new()
             .name(format!("{}-{number}", self.pipeline.config.name))

@@ -15,8 +15,8 @@ use tracing::{info, warn};
 use crate::chain::{Broken, Chain, Processed, Refused, Version};
 use crate::guest::{Level, Log};
 use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
-use crate::metrics::Counters;
 use crate::kafka::Waker;
+use crate::metrics::Counters;
 use partition::{Partition, Partitions};
 
 /// How a worker goes about its work.
@@ -178,7 +178,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
             busy |= self.pump(slot)?;
         }
         if !busy {
-            self.control.waker.wait(self.patience()).map_err(End::Failed)?;
+            self.control
+                .waker
+                .wait(self.patience())
+                .map_err(End::Failed)?;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, anyhow};
 use weir::io::{Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
-use weir::record::Batch;
 use weir::kafka::Waker;
+use weir::record::Batch;
 
 /// Everything that a test sees and steers.
 #[derive(Clone)]

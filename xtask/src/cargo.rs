@@ -55,16 +55,22 @@ impl Workspace {
     }
 }
 
-/// Builds all programs, as the demo and the benchmarks use them, and returns the folder that they are in.
+/// Builds all programs, for whatever task, and returns the folder that they are in.
 pub fn build_programs() -> Result<PathBuf, Error> {
-    run(Workspace::Main
-        .cargo()
-        .args(["build", "--release", "--workspace", "--bins"]))?;
+    // A test is named, too: then the features are those of a build with tests, here as everywhere.
+    run(Workspace::Main.cargo().args([
+        "build",
+        "--release",
+        "--workspace",
+        "--bins",
+        "--test",
+        "kafka",
+    ]))?;
     programs()
 }
 
 /// The folder of the programs: this one's own.
-pub fn programs() -> Result<PathBuf, Error> {
+fn programs() -> Result<PathBuf, Error> {
     let xtask = std::env::current_exe()?;
     let folder = xtask.parent().context("a program lies in a folder")?;
     Ok(folder.to_path_buf())

@@ -84,14 +84,8 @@ fn run_ring(ring: Ring, filter: Option<&str>) -> Result<(), Error> {
             if !external_broker() {
                 broker::download()?;
             }
-            // Cargo builds a package's programs for its own tests only. Tests are named here as well, so that the
-            // features are theirs and nothing is compiled once more for them.
-            let mut command = Workspace::Main.cargo();
-            command.args(["build", "--release", "--workspace", "--bins"]);
-            for (_, target) in tests_of("weir-tests")? {
-                command.args(["--test", &target]);
-            }
-            cargo::run(&mut command)?;
+            // Cargo builds a package's programs for its own tests only.
+            cargo::build_programs()?;
             integration("weir-tests", filter)
         }
     }

@@ -65,7 +65,7 @@ const RULES: &[Rule] = &[
     Rule {
         word: "#[ignore",
         within: &[""],
-        except: &["xtask/src/tidy.rs"],
+        except: &[],
         why: "a test that doesn't run proves nothing: fix it or remove it",
     },
     Rule {
@@ -76,9 +76,14 @@ const RULES: &[Rule] = &[
     },
 ];
 
+type Check = fn() -> Result<(), Error>;
+
+/// This file names every word that it looks for.
+const THIS_FILE: &str = "xtask/src/tidy.rs";
+
 /// Runs all checks whose name contains the filter, and shows what each finds.
 pub fn run(filter: Option<&str>) -> Result<(), Error> {
-    let checks: [(&str, fn() -> Result<(), Error>); 5] = [
+    let checks: [(&str, Check); 5] = [
         ("rules", || verdict(broken_rules(&xtask::root())?)),
         ("links", || verdict(dead_links(&xtask::root())?)),
         ("fmt", fmt),
@@ -151,6 +156,9 @@ fn verdict(findings: Vec<String>) -> Result<(), Error> {
 fn broken_rules(root: &Path) -> Result<Vec<String>, Error> {
     let mut findings = Vec::new();
     for path in files(root, "rs")? {
+        if path == THIS_FILE {
+            continue;
+        }
         let text = read(root, &path)?;
         for rule in RULES {
             let starts = |with: &[&str]| with.iter().any(|start| path.starts_with(start));

@@ -29,22 +29,35 @@ pub fn check(args: &Check) -> Result<()> {
         let cluster = match args.offline {
             true => None,
             false => Cluster::look(pipeline.config())
-                .map_err(|why| problems.push(format!("pipeline {:?}: {why:#}", pipeline.config().name)))
+                .map_err(|why| {
+                    problems.push(format!("pipeline {:?}: {why:#}", pipeline.config().name))
+                })
                 .ok(),
         };
         seen.push((pipeline, cluster));
     }
     if args.json {
-        let pipelines: Vec<Value> = seen.iter().map(|(pipeline, cluster)| describe(pipeline, cluster.as_ref())).collect();
+        let pipelines: Vec<Value> = seen
+            .iter()
+            .map(|(pipeline, cluster)| describe(pipeline, cluster.as_ref()))
+            .collect();
         let problems: Vec<Value> = problems.iter().map(|it| json!({"message": it})).collect();
-        println!("{}", json!({"config": path.display().to_string(), "pipelines": pipelines, "problems": problems}));
+        println!(
+            "{}",
+            json!({"config": path.display().to_string(), "pipelines": pipelines, "problems": problems})
+        );
     } else {
-        seen.iter().for_each(|(pipeline, cluster)| show(pipeline, cluster.as_ref()));
+        seen.iter()
+            .for_each(|(pipeline, cluster)| show(pipeline, cluster.as_ref()));
     }
     match problems.is_empty() {
         true if args.json => Ok(()),
         true => {
-            let offline = if args.offline { "; the broker was not asked" } else { "" };
+            let offline = if args.offline {
+                "; the broker was not asked"
+            } else {
+                ""
+            };
             println!("{}: all right{offline}", path.display());
             Ok(())
         }
@@ -56,7 +69,8 @@ fn wrong(args: &Check, why: Error) -> Result<()> {
     if args.json {
         let problems = match why.downcast_ref::<ConfigError>() {
             Some(error) => {
-                let problem = |it: &crate::config::Problem| json!({"line": it.line, "message": it.message});
+                let problem =
+                    |it: &crate::config::Problem| json!({"line": it.line, "message": it.message});
                 error.problems.iter().map(problem).collect()
             }
             None => vec![json!({"message": format!("{why:#}")})],
@@ -75,18 +89,32 @@ fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) {
         Some(cluster) => {
             for (what, topics) in [("input", &cluster.inputs), ("output", &cluster.outputs)] {
                 for topic in topics {
-                    table.row([format!("  {what}"), topic.name.clone(), format!("{} partitions", topic.partitions)]);
+                    table.row([
+                        format!("  {what}"),
+                        topic.name.clone(),
+                        format!("{} partitions", topic.partitions),
+                    ]);
                 }
             }
         }
         None => {
-            config.inputs.iter().for_each(|it| table.row(["  input".to_string(), it.to_string()]));
-            config.outputs.iter().for_each(|it| table.row(["  output", &it.topic]));
+            config
+                .inputs
+                .iter()
+                .for_each(|it| table.row(["  input".to_string(), it.to_string()]));
+            config
+                .outputs
+                .iter()
+                .for_each(|it| table.row(["  output", &it.topic]));
         }
     }
     table.row(["  group", &config.group]);
     for (transform, module) in config.transforms.iter().zip(pipeline.modules()) {
-        table.row([format!("  {}", transform.name), name(module), format!("sha256:{}", module.digest().short())]);
+        table.row([
+            format!("  {}", transform.name),
+            name(module),
+            format!("sha256:{}", module.digest().short()),
+        ]);
     }
     for line in table.lines(None).iter().skip(1) {
         println!("{line}");
@@ -96,7 +124,10 @@ fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) {
 fn describe(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Value {
     let config = pipeline.config();
     let topics = |topics: &[crate::cluster::Topic]| -> Vec<Value> {
-        topics.iter().map(|it| json!({"topic": it.name, "partitions": it.partitions})).collect()
+        topics
+            .iter()
+            .map(|it| json!({"topic": it.name, "partitions": it.partitions}))
+            .collect()
     };
     let transforms: Vec<Value> = config
         .transforms

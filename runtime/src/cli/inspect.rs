@@ -20,11 +20,16 @@ pub fn inspect(args: &Inspect) -> Result<()> {
             unusable.push(path.display().to_string());
         }
         let digest = Digest::of(&bytes);
-        let wanted: Vec<String> = seen.iter().flat_map(|(_, it)| it).map(Import::to_string).collect();
+        let wanted: Vec<String> = seen
+            .iter()
+            .flat_map(|(_, it)| it)
+            .map(Import::to_string)
+            .collect();
         let shape = seen.as_ref().ok().map(|(shape, _)| shape.to_string());
         if args.json {
             let description = module.as_ref().ok().map(Module::description);
-            let schema = description.map(|it| serde_json::from_str::<Value>(&it.config_schema).unwrap_or(Value::Null));
+            let schema = description
+                .map(|it| serde_json::from_str::<Value>(&it.config_schema).unwrap_or(Value::Null));
             let line = json!({
                 "path": path.display().to_string(),
                 "name": description.map(|it| &it.name),
@@ -55,7 +60,11 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         table.row(["size", &text::bytes(bytes.len() as u64)]);
         table.row(["shape", shape.as_deref().unwrap_or("not WebAssembly")]);
         let none = "none: no clock, no randomness, no files, no network";
-        let imports = if wanted.is_empty() { none.into() } else { wanted.join(", ") };
+        let imports = if wanted.is_empty() {
+            none.into()
+        } else {
+            wanted.join(", ")
+        };
         if seen.is_ok() {
             table.row(["imports", &imports]);
         }
@@ -83,9 +92,18 @@ fn print_schema(schema: &str) {
         println!("config   any");
         return;
     };
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     println!("config");
-    let mut table = Table::new().text("  key").text("values").text("default").text("meaning");
+    let mut table = Table::new()
+        .text("  key")
+        .text("values")
+        .text("default")
+        .text("meaning");
     for (key, property) in properties {
         let default = match &property["default"] {
             Value::Null if required.contains(&key.as_str()) => "needed".to_string(),
@@ -95,7 +113,10 @@ fn print_schema(schema: &str) {
         let meaning = property["description"].as_str().unwrap_or_default();
         table.row([&format!("  {key}"), &values(property), &default, meaning]);
     }
-    let width = console::Term::stdout().features().is_attended().then(|| usize::from(console::Term::stdout().size().1));
+    let width = console::Term::stdout()
+        .features()
+        .is_attended()
+        .then(|| usize::from(console::Term::stdout().size().1));
     println!("{}", table.render(width).trim_end());
 }
 
@@ -116,7 +137,11 @@ fn values(property: &Value) -> String {
     }
     match &property["type"] {
         Value::String(kind) => kind.clone(),
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | "),
+        Value::Array(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(" | "),
         _ => "any".into(),
     }
 }

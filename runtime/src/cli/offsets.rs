@@ -23,10 +23,20 @@ fn show(args: &OffsetsShow) -> Result<()> {
     let config = load(&args.file)?;
     let pipelines = match args.pipelines.is_empty() {
         true => config.pipelines.iter().collect(),
-        false => args.pipelines.iter().map(|name| named(&config, name)).collect::<Result<Vec<_>>>()?,
+        false => args
+            .pipelines
+            .iter()
+            .map(|name| named(&config, name))
+            .collect::<Result<Vec<_>>>()?,
     };
     let mut table = Table::new()
-        .text("pipeline").text("group").text("topic").number("partition").number("committed").number("end").number("lag");
+        .text("pipeline")
+        .text("group")
+        .text("topic")
+        .number("partition")
+        .number("committed")
+        .number("end")
+        .number("lag");
     let mut lines = Vec::new();
     for pipeline in pipelines {
         let group = Group::open(pipeline)?;
@@ -34,7 +44,8 @@ fn show(args: &OffsetsShow) -> Result<()> {
         let committed = group.offsets.committed(&partitions)?;
         let first = group.offsets.offsets(&partitions, Start::Earliest)?;
         let ends = group.offsets.offsets(&partitions, Start::Latest)?;
-        for (((id, committed), first), end) in partitions.iter().zip(committed).zip(first).zip(ends) {
+        for (((id, committed), first), end) in partitions.iter().zip(committed).zip(first).zip(ends)
+        {
             let lag = end.saturating_sub(committed.unwrap_or(first).max(first));
             lines.push(json!({
                 "pipeline": pipeline.name, "group": pipeline.group, "topic": &*id.topic, "partition": id.partition,
@@ -68,7 +79,11 @@ fn reset(args: &OffsetsReset) -> Result<()> {
     let all = group.partitions()?;
     for topic in &args.topics {
         if !all.iter().any(|it| *it.topic == **topic) {
-            return Err(UsageError(format!("{topic:?} is no input topic of pipeline {:?}", pipeline.name)).into());
+            return Err(UsageError(format!(
+                "{topic:?} is no input topic of pipeline {:?}",
+                pipeline.name
+            ))
+            .into());
         }
     }
     let chosen = |it: &&TopicPartition| {
@@ -77,7 +92,9 @@ fn reset(args: &OffsetsReset) -> Result<()> {
     };
     let partitions: Vec<TopicPartition> = all.iter().filter(chosen).cloned().collect();
     if partitions.is_empty() {
-        return Err(UsageError("no partition was chosen: there is none of that number".into()).into());
+        return Err(
+            UsageError("no partition was chosen: there is none of that number".into()).into(),
+        );
     }
     let first = group.offsets.offsets(&partitions, Start::Earliest)?;
     let ends = group.offsets.offsets(&partitions, Start::Latest)?;
@@ -89,7 +106,10 @@ fn reset(args: &OffsetsReset) -> Result<()> {
     };
     for (((id, to), first), end) in partitions.iter().zip(&to).zip(&first).zip(&ends) {
         if !(first..=end).contains(&to) {
-            return Err(UsageError(format!("{id} has offsets {first} to {end}, and {to} is none of them")).into());
+            return Err(UsageError(format!(
+                "{id} has offsets {first} to {end}, and {to} is none of them"
+            ))
+            .into());
         }
     }
     let from = group.offsets.committed(&partitions)?;
@@ -97,7 +117,11 @@ fn reset(args: &OffsetsReset) -> Result<()> {
     if !args.dry_run {
         group.offsets.alter(&offsets)?;
     }
-    let mut table = Table::new().text("topic").number("partition").number("from").number("to");
+    let mut table = Table::new()
+        .text("topic")
+        .number("partition")
+        .number("from")
+        .number("to");
     let mut lines = Vec::new();
     for ((id, to), from) in offsets.iter().zip(from) {
         lines.push(json!({
@@ -153,7 +177,11 @@ fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Pipeline> {
     let found = config.pipelines.iter().find(|it| it.name == name);
     found.ok_or_else(|| {
         let names: Vec<&str> = config.pipelines.iter().map(|it| it.name.as_str()).collect();
-        UsageError(format!("there is no pipeline {name:?}; there are {}", names.join(", "))).into()
+        UsageError(format!(
+            "there is no pipeline {name:?}; there are {}",
+            names.join(", ")
+        ))
+        .into()
     })
 }
 

@@ -49,14 +49,25 @@ pub struct Produced {
 /// `weir produce`
 pub fn run(args: &Produce) -> Result<(), Error> {
     let mut user = vec![("bootstrap.servers", args.bootstrap.as_str())];
-    user.extend(args.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    user.extend(
+        args.settings
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str())),
+    );
     for (key, value) in &user {
         permit(Scope::Any, key, value).map_err(|refused| UsageError(format!("-X: {refused}")))?;
     }
     let topic = args.topic.as_str();
     let admin = Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?;
-    admin.cluster_id().with_context(|| format!("Kafka at {} can't be asked", args.bootstrap))?;
-    if admin.topics(&[topic.to_string()])?.iter().any(Result::is_err) && admin.create_topic(topic, PARTITIONS)? {
+    admin
+        .cluster_id()
+        .with_context(|| format!("Kafka at {} can't be asked", args.bootstrap))?;
+    if admin
+        .topics(&[topic.to_string()])?
+        .iter()
+        .any(Result::is_err)
+        && admin.create_topic(topic, PARTITIONS)?
+    {
         eprintln!("made topic {topic:?} with {PARTITIONS} partitions");
     }
     let options = ProducerOptions {
@@ -133,7 +144,11 @@ impl Feed {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{} records were not acknowledged within {} s", text::count(self.waiting), FLUSH.as_secs());
+                bail!(
+                    "{} records were not acknowledged within {} s",
+                    text::count(self.waiting),
+                    FLUSH.as_secs()
+                );
             }
             self.waker.wait(TICK)?;
         }

@@ -35,13 +35,18 @@ pub(super) fn signals() -> Result<mpsc::UnboundedReceiver<()>> {
         let mut signals = signal(kind).context("listening for signals")?;
         let told = told.clone();
         // It ends with the runtime, or with the receiver.
-        tokio::spawn(async move { while signals.recv().await.is_some() && told.send(()).is_ok() {} });
+        tokio::spawn(
+            async move { while signals.recv().await.is_some() && told.send(()).is_ok() {} },
+        );
     }
     Ok(stop)
 }
 
 /// Does something that blocks, and sets `stop` at the first signal.
-pub(super) fn until_signal<R: Send>(stop: &AtomicBool, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+pub(super) fn until_signal<R: Send>(
+    stop: &AtomicBool,
+    work: impl FnOnce() -> Result<R> + Send,
+) -> Result<R> {
     std::thread::scope(|scope| {
         let (done, mut finished) = tokio::sync::oneshot::channel::<()>();
         let working = scope.spawn(|| {
@@ -60,6 +65,8 @@ pub(super) fn until_signal<R: Send>(stop: &AtomicBool, work: impl FnOnce() -> Re
             }
             anyhow::Ok(())
         })?;
-        working.join().map_err(|_| anyhow::anyhow!("it panicked; the message is above"))?
+        working
+            .join()
+            .map_err(|_| anyhow::anyhow!("it panicked; the message is above"))?
     })
 }

@@ -23,7 +23,9 @@ use crate::cluster::{self, Cluster};
 use crate::config::{Config, Surroundings};
 use crate::fake::Subject;
 use crate::guest::{Compiler, Host};
-use crate::kafka::{Admin, KafkaSink, MockCluster, ProducerOptions, Waker, admin_settings, producer_settings};
+use crate::kafka::{
+    Admin, KafkaSink, MockCluster, ProducerOptions, Waker, admin_settings, producer_settings,
+};
 use crate::metrics::{Metrics, RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED};
 use crate::pipeline::{Phase, Pipeline};
 use crate::record::Batch;
@@ -44,22 +46,40 @@ pub fn run(args: &Demo) -> Result<()> {
         Some(servers) => (servers.clone(), None, format!("Kafka at {servers}")),
         None => {
             let mock = MockCluster::start(1)?;
-            (mock.bootstrap_servers(), Some(mock), "a mock cluster in this process".into())
+            (
+                mock.bootstrap_servers(),
+                Some(mock),
+                "a mock cluster in this process".into(),
+            )
         }
     };
     // A run of its own each time: the topics of an earlier one are left as they are.
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
-    let suffix = if mock.is_some() { String::new() } else { format!("-{run}") };
+    let run = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |it| it.as_secs());
+    let suffix = if mock.is_some() {
+        String::new()
+    } else {
+        format!("-{run}")
+    };
     let (input, output) = match &mock {
         Some(_) => ("realstock".to_string(), "stocks".to_string()),
-        None => (format!("weir-demo-realstock{suffix}"), format!("weir-demo-stocks{suffix}")),
+        None => (
+            format!("weir-demo-realstock{suffix}"),
+            format!("weir-demo-stocks{suffix}"),
+        ),
     };
     for topic in [&input, &output] {
         match &mock {
             Some(mock) => mock.create_topic(topic, PARTITIONS)?,
             None => {
-                let admin = Admin::new(&admin_settings(&[("bootstrap.servers", &servers)])?, cluster::TIMEOUT)?;
-                admin.cluster_id().with_context(|| format!("Kafka at {servers} can't be asked"))?;
+                let admin = Admin::new(
+                    &admin_settings(&[("bootstrap.servers", &servers)])?,
+                    cluster::TIMEOUT,
+                )?;
+                admin
+                    .cluster_id()
+                    .with_context(|| format!("Kafka at {servers} can't be asked"))?;
                 admin.create_topic(topic, PARTITIONS)?;
             }
         }
@@ -99,7 +119,9 @@ impl Running<'_> {
             let making = scope.spawn(|| self.make());
             let shown = runtime()?.block_on(self.show());
             self.stop.store(true, Ordering::Relaxed);
-            let made = making.join().map_err(|_| anyhow!("making records panicked; the message is above"))?;
+            let made = making
+                .join()
+                .map_err(|_| anyhow!("making records panicked; the message is above"))?;
             shown.and(made)
         })
     }
@@ -125,8 +147,13 @@ impl Running<'_> {
     /// Draws the table until all records went through, or it's time to stop.
     async fn show(&self) -> Result<()> {
         let (phase, phases) = watch::channel(Phase::Run);
-        let (metrics, status, pipeline) = (self.metrics.clone(), self.status.clone(), self.pipeline.clone());
-        let mut running = tokio::spawn(async move { pipeline.run(metrics, status.pipeline(0), phases).await });
+        let (metrics, status, pipeline) = (
+            self.metrics.clone(),
+            self.status.clone(),
+            self.pipeline.clone(),
+        );
+        let mut running =
+            tokio::spawn(async move { pipeline.run(metrics, status.pipeline(0), phases).await });
         let mut signals = signals()?;
         let mut screen = Screen::stdout();
         let mut began = None;
@@ -151,12 +178,23 @@ impl Running<'_> {
             let snapshot = self.snapshot(began, &samples);
             screen.draw(&snapshot)?;
             let wanted = self.args.records.get();
-            let late = self.args.seconds.is_some_and(|most| snapshot.elapsed >= most);
+            let late = self
+                .args
+                .seconds
+                .is_some_and(|most| snapshot.elapsed >= most);
             if late {
                 self.stop.store(true, Ordering::Relaxed);
             }
-            let dealt: u64 = snapshot.records_out + snapshot.steps.iter().map(|it| it.dropped + it.refused).sum::<u64>();
-            if (made >= wanted || late) && snapshot.records_in >= made && dealt >= snapshot.records_in {
+            let dealt: u64 = snapshot.records_out
+                + snapshot
+                    .steps
+                    .iter()
+                    .map(|it| it.dropped + it.refused)
+                    .sum::<u64>();
+            if (made >= wanted || late)
+                && snapshot.records_in >= made
+                && dealt >= snapshot.records_in
+            {
                 break;
             }
         }
@@ -174,13 +212,17 @@ impl Running<'_> {
         let config = self.pipeline.config();
         let of = |metric, transform: &str| {
             let labels = [("pipeline", config.name.as_str()), ("transform", transform)];
-            self.metrics.sum(metric, &labels[..if transform.is_empty() { 1 } else { 2 }])
+            self.metrics
+                .sum(metric, &labels[..if transform.is_empty() { 1 } else { 2 }])
         };
         let records_in = of(RECORDS_IN, "");
         let mut flow = records_in;
         let modules = config.transforms.iter().zip(self.pipeline.modules());
         let steps = modules.map(|(transform, module)| {
-            let (dropped, refused) = (of(RECORDS_DROPPED, &transform.name), of(RECORDS_REFUSED, &transform.name));
+            let (dropped, refused) = (
+                of(RECORDS_DROPPED, &transform.name),
+                of(RECORDS_REFUSED, &transform.name),
+            );
             let records_in = flow;
             flow = flow.saturating_sub(dropped + refused);
             let description = module.description();
@@ -229,7 +271,8 @@ impl Running<'_> {
             *offset += 1;
             let keys = chain.id_keys(&topic.id, &topic.name, partition);
             let processed = chain.run(batch, &keys, &mut |_, _, _| {});
-            let processed = processed.map_err(|broken| anyhow!("{}: {}", broken.transform, broken.fault))?;
+            let processed =
+                processed.map_err(|broken| anyhow!("{}: {}", broken.transform, broken.fault))?;
             let out = match &processed.take {
                 Some(take) => processed.batch.gather(take),
                 None => processed.batch,
@@ -241,7 +284,9 @@ impl Running<'_> {
                     reason: refused.reason.clone(),
                 },
                 (None, Some(step)) => After::Dropped(versions[step].transform.clone()),
-                (None, None) => After::Value(out.values.iter().next().flatten().map(<[u8]>::to_vec)),
+                (None, None) => {
+                    After::Value(out.values.iter().next().flatten().map(<[u8]>::to_vec))
+                }
             };
             samples.push(Sample {
                 before: fake.value.map(<[u8]>::to_vec),
@@ -306,17 +351,28 @@ config = {{ keep = "event_time % 2 == 0" }}
         variable: &|_| None,
         setting: &super::permitted,
     };
-    Ok(Config::parse(Path::new("the demo's config"), &text, surroundings)?)
+    Ok(Config::parse(
+        Path::new("the demo's config"),
+        &text,
+        surroundings,
+    )?)
 }
 
 /// The folder of the guests that come with Weir.
 fn guests() -> Result<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::var_os("WEIR_GUESTS").into_iter().map(PathBuf::from).collect();
+    let mut folders: Vec<PathBuf> = std::env::var_os("WEIR_GUESTS")
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
     if let Ok(exe) = std::env::current_exe() {
         // Beside the program; beside cargo's folder of it; where packages put data.
         folders.extend(exe.parent().map(|it| it.join("guests")));
         folders.extend(exe.ancestors().nth(2).map(|it| it.join("guests")));
-        folders.extend(exe.ancestors().nth(2).map(|it| it.join("share/weir/guests")));
+        folders.extend(
+            exe.ancestors()
+                .nth(2)
+                .map(|it| it.join("share/weir/guests")),
+        );
     }
     let found = folders.iter().find(|it| it.join("add-uuid.wasm").is_file());
     match found {
@@ -335,5 +391,6 @@ fn guests() -> Result<PathBuf> {
 fn cache() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    base.filter(|it| it.is_absolute()).map(|it| it.join("weir/compiled"))
+    base.filter(|it| it.is_absolute())
+        .map(|it| it.join("weir/compiled"))
 }
