@@ -389,8 +389,14 @@ impl Fields {
 impl Found {
     #[inline]
     fn reset(&mut self, nodes: usize) {
-        self.slots.clear();
-        self.slots.resize(nodes, Slot::default());
+        if self.slots.len() != nodes {
+            self.slots.clear();
+            self.slots.resize(nodes, Slot::default());
+        }
+        // Not all of a slot, which would be a call to fill memory.
+        for slot in &mut self.slots {
+            slot.key_end = 0;
+        }
         self.earlier.clear();
         self.opened.clear();
         self.ops.clear();
