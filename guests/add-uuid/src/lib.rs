@@ -90,9 +90,9 @@ impl Transform for AddUuid {
             };
         };
         match self.config.into {
-            Into::Value => self.into_value(record, value)?,
-            Into::Key => self.into_key(record, value)?,
-            Into::Header => self.into_header(record, value)?,
+            Into::Value => self.id_value(record, value)?,
+            Into::Key => self.id_key(record, value)?,
+            Into::Header => self.id_header(record, value)?,
         }
         Ok(Verdict::Keep)
     }
@@ -101,7 +101,7 @@ impl Transform for AddUuid {
 weir_guest::export!(AddUuid);
 
 impl AddUuid {
-    fn into_value(&mut self, record: &mut Record<'_>, value: &[u8]) -> Result<(), Refusal> {
+    fn id_value(&mut self, record: &mut Record<'_>, value: &[u8]) -> Result<(), Refusal> {
         let mut object = self.fields.scan(value, &mut self.found)?;
         if object.has(ID) {
             match self.config.existing {
@@ -124,7 +124,7 @@ impl AddUuid {
         Ok(())
     }
 
-    fn into_key(&mut self, record: &mut Record<'_>, value: &[u8]) -> Result<(), Refusal> {
+    fn id_key(&mut self, record: &mut Record<'_>, value: &[u8]) -> Result<(), Refusal> {
         if self.config.existing != Existing::Replace
             && let Some(key) = record.key()
             && let Ok(object) = self.key_fields.scan(key, &mut self.found)
@@ -148,7 +148,7 @@ impl AddUuid {
         Ok(())
     }
 
-    fn into_header(&mut self, record: &mut Record<'_>, value: &[u8]) -> Result<(), Refusal> {
+    fn id_header(&mut self, record: &mut Record<'_>, value: &[u8]) -> Result<(), Refusal> {
         let exists = record.header(&self.config.field).is_some();
         match self.config.existing {
             Existing::Keep if exists => return Ok(()),

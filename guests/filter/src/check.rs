@@ -22,7 +22,7 @@ pub fn check(program: &Program) -> Result<(), Error> {
     if !result.kinds.contains(Kind::Bool) {
         let reason = format!(
             "the expression gives {}, not a bool",
-            result.kinds.in_words()
+            result.kinds.with_article()
         );
         return Err(Error::new(root.at as usize, reason));
     }
@@ -70,7 +70,17 @@ impl Kinds {
     }
 
     fn iter(self) -> impl Iterator<Item = Kind> {
-        Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+        Kind::ALL
+            .into_iter()
+            .filter(move |kind| self.contains(*kind))
+    }
+
+    fn with_article(self) -> String {
+        let mut kinds = self.iter();
+        match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => kind.with_article(),
+            _ => self.in_words(),
+        }
     }
 
     fn in_words(self) -> String {
@@ -166,8 +176,8 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
             let operand = types(operand, locals)?;
             if !operand.kinds.contains(Kind::Map) && operand.kinds != Kinds::NONE {
                 return wrong(format!(
-                    "there is no `{name}` in a {}",
-                    operand.kinds.in_words()
+                    "there is no `{name}` in {}",
+                    operand.kinds.with_article()
                 ));
             }
             operand.element()
@@ -176,8 +186,8 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
             let operand = types(operand, locals)?;
             if !operand.kinds.contains(Kind::Map) && operand.kinds != Kinds::NONE {
                 return wrong(format!(
-                    "there is no `{name}` in a {}",
-                    operand.kinds.in_words()
+                    "there is no `{name}` in {}",
+                    operand.kinds.with_article()
                 ));
             }
             Type::of(&[Kind::Bool])
@@ -203,7 +213,10 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
                 .filter(|kind| operand.kinds.contains(*kind))
                 .fold(Kinds::NONE, Kinds::with);
             if result == Kinds::NONE && operand.kinds != Kinds::NONE {
-                return wrong(format!("`-` isn't defined for {}", operand.kinds.in_words()));
+                return wrong(format!(
+                    "`-` isn't defined for {}",
+                    operand.kinds.in_words()
+                ));
             }
             Type::from(result)
         }
@@ -264,8 +277,8 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
             });
             if found.is_none() {
                 return wrong(format!(
-                    "a {} is never in a list of {}",
-                    element.kinds.in_words(),
+                    "{} is never in a list of {}",
+                    element.kinds.with_article(),
                     held.in_words()
                 ));
             }
@@ -287,8 +300,8 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
                 let key_type = types(key, locals)?;
                 if key_type.kinds != Kinds::NONE && !key_type.kinds.iter().any(Kind::is_key) {
                     let reason = format!(
-                        "a {} can't be the key of a map",
-                        key_type.kinds.in_words()
+                        "{} can't be the key of a map",
+                        key_type.kinds.with_article()
                     );
                     return Err(Error::new(key.at as usize, reason));
                 }
@@ -354,7 +367,11 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
         Op::IsType(operand, kind) => {
             let operand = types(operand, locals)?;
             if !operand.kinds.contains(*kind) && operand.kinds != Kinds::NONE {
-                return wrong(format!("{} is never a {kind}", operand.kinds.in_words()));
+                return wrong(format!(
+                    "{} is never {}",
+                    operand.kinds.with_article(),
+                    kind.with_article()
+                ));
             }
             Type::of(&[Kind::Bool])
         }
@@ -370,8 +387,8 @@ fn repeat(node: &Node, loop_: &Loop, locals: &mut Vec<Type>) -> Result<Type, Err
     );
     if !is_list && !is_map && range.kinds != Kinds::NONE {
         let reason = format!(
-            "there is nothing to go through in a {}",
-            range.kinds.in_words()
+            "there is nothing to go through in {}",
+            range.kinds.with_article()
         );
         return Err(Error::new(node.at as usize, reason));
     }
@@ -419,10 +436,12 @@ fn defined(left: Type, right: Type, result: impl Fn(Kind, Kind) -> Option<Kind>)
     let results = left
         .kinds
         .iter()
-        .flat_map(|left| right.kinds.iter().filter_map({
-            let result = &result;
-            move |right| result(left, right)
-        }))
+        .flat_map(|left| {
+            right.kinds.iter().filter_map({
+                let result = &result;
+                move |right| result(left, right)
+            })
+        })
         .fold(Kinds::NONE, Kinds::with);
     (results != Kinds::NONE).then_some(results)
 }

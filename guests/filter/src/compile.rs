@@ -4,7 +4,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 use cel::common::ast::{SelectExpr, operators};
 
 use crate::check;
-use crate::evaluate::fold;
+use crate::fold::fold;
 use crate::functions::Function;
 use crate::operators::{Arithmetic, Comparison};
 use crate::parse::{self, Error, Parsed};
@@ -218,7 +218,9 @@ impl<'p> Compiler<'p> {
             return self.function(expr, call, Some(target));
         }
         match (call.func_name.as_str(), &call.args[..]) {
-            (operators::LOGICAL_AND, terms) => Ok(Op::And(self.terms(operators::LOGICAL_AND, terms)?)),
+            (operators::LOGICAL_AND, terms) => {
+                Ok(Op::And(self.terms(operators::LOGICAL_AND, terms)?))
+            }
             (operators::LOGICAL_OR, terms) => Ok(Op::Or(self.terms(operators::LOGICAL_OR, terms)?)),
             (operators::LOGICAL_NOT, [operand]) => Ok(Op::Not(self.boxed(operand)?)),
             (operators::NEGATE, [operand]) => Ok(Op::Negate(self.boxed(operand)?)),
@@ -267,7 +269,10 @@ impl<'p> Compiler<'p> {
             return Ok(Op::MatchesAny(self.pair(text, pattern)?));
         }
         if call.func_name == "type" && target.is_none() {
-            return Err(self.error(expr, "the type of a value can only be compared: type(x) == int"));
+            return Err(self.error(
+                expr,
+                "the type of a value can only be compared: type(x) == int",
+            ));
         }
         let function = Function::find(&call.func_name, target.is_some(), call.args.len())
             .map_err(|reason| self.error(expr, reason))?;
@@ -404,7 +409,11 @@ fn recognise(macro_: &ComprehensionExpr) -> Option<(LoopKind, Option<&IdedExpr>,
     let Expr::Call(step) = &macro_.loop_step.expr else {
         return None;
     };
-    match (&macro_.accu_init.expr, step.func_name.as_str(), &step.args[..]) {
+    match (
+        &macro_.accu_init.expr,
+        step.func_name.as_str(),
+        &step.args[..],
+    ) {
         (Expr::Literal(LiteralValue::Boolean(_)), operators::LOGICAL_AND, [_, condition]) => {
             Some((LoopKind::All, None, condition))
         }

@@ -1,6 +1,6 @@
 //! A program's value for a record.
 
-use weir_guest::json::{Object, Raw};
+use weir_guest::json::{self, Object, Raw};
 
 use crate::fault::{Fault, Why};
 use crate::input::Input;
@@ -29,67 +29,13 @@ impl Program {
     }
 }
 
-/// Computes a part of an expression whose parts are all constant; any other comes back as it is.
-pub fn fold(node: Node) -> Node {
-    let known = |node: &Node| matches!(node.op, Op::Constant(_) | Op::Fail(_));
-    let is = |node: &Node, truth| matches!(node.op, Op::Constant(Value::Bool(b)) if b == truth);
-    let foldable = match &node.op {
-        Op::Constant(_)
-        | Op::Fail(_)
-        | Op::Field(_)
-        | Op::HasField(_)
-        | Op::Record(_)
-        | Op::HasRecord(_)
-        | Op::Local(_)
-        | Op::Loop(_) => false,
-        Op::Select(operand, _)
-        | Op::Has(operand, _)
-        | Op::Not(operand)
-        | Op::Negate(operand)
-        | Op::Call(_, operand)
-        | Op::Matches(operand, _)
-        | Op::IsType(operand, _) => known(operand),
-        Op::Index(pair)
-        | Op::Compare(_, pair)
-        | Op::Arithmetic(_, pair)
-        | Op::In(pair)
-        | Op::Call2(_, pair)
-        | Op::MatchesAny(pair) => pair.iter().all(known),
-        Op::And(terms) => terms.iter().all(known) || terms.iter().any(|term| is(term, false)),
-        Op::Or(terms) => terms.iter().all(known) || terms.iter().any(|term| is(term, true)),
-        Op::If(parts) => parts.iter().all(known),
-        Op::List(elements) => elements.iter().all(known),
-        Op::Map(entries) => entries
-            .iter()
-            .all(|(key, value)| known(key) && known(value)),
-    };
-    if !foldable {
-        return node;
-    }
+/// The value of a part that reads nothing of a record.
+pub fn constant(node: &Node) -> Result<Value<'_>, Fault> {
     let evaluation = Evaluation {
         fields: &[],
         input: &Input::NONE,
     };
-    // A constant `false` decides a chain of `&&` whatever stands beside it, so parts that aren't known are passed over.
-    if let Op::And(terms) | Op::Or(terms) = &node.op
-        && !terms.iter().all(known)
-    {
-        let truth = matches!(node.op, Op::Or(_));
-        return Node {
-            at: node.at,
-            op: Op::Constant(Value::Bool(truth)),
-        };
-    }
-    match evaluation.value(&node, None) {
-        Ok(value) => Node {
-            at: node.at,
-            op: Op::Constant(value.into_static()),
-        },
-        Err(fault) => Node {
-            at: fault.at,
-            op: Op::Fail(fault.why),
-        },
-    }
+    evaluation.value(node, None)
 }
 
 struct Evaluation<'a> {
@@ -110,7 +56,7 @@ impl<'a> Evaluation<'a> {
     fn value(&self, node: &'a Node, scope: Outer<'_, 'a>) -> Result<Value<'a>, Fault> {
         match &node.op {
             Op::Constant(value) => Ok(value.reborrow()),
-            Op::Field(slot) => match self.input.object.and_then(|object| object.get((*slot).into())) {
+            Op::Field(slot) => match self.field(*slot) {
                 Some(raw) => Ok(Value::from(raw)),
                 None => self.without_field(*slot).map_err(|why| fault(node, why)),
             },
@@ -228,8 +174,8 @@ impl<'a> Evaluation<'a> {
             _ => match self.value(node, scope)? {
                 Value::Bool(truth) => Ok(truth),
                 other if user.is_empty() => Err(Why::other(format!(
-                    "the result is a {}, not a bool",
-                    other.kind()
+                    "the result is {}, not a bool",
+                    other.kind().with_article()
                 ))),
                 other => Err(Why::NoOverload(user, other.kind(), None)),
             },
@@ -245,13 +191,67 @@ impl<'a> Evaluation<'a> {
         pair: &'a [Node; 2],
         scope: Outer<'_, 'a>,
     ) -> Result<bool, Fault> {
-        let left = self.value(&pair[0], scope)?;
-        // The common case, without a copy of the constant.
-        let result = match &pair[1].op {
+        let [left, right] = pair;
+        // The common cases: a field, or arithmetic on fields, against a constant of the same type.
+        match &right.op {
+            Op::Constant(Value::Int(constant)) => {
+                if let Some(number) = self.int(left)? {
+                    return Ok(comparison.holds(number.cmp(constant)));
+                }
+            }
+            Op::Constant(Value::String(constant)) => {
+                if let Op::Field(slot) = &left.op
+                    && let Some(raw) = self.field(*slot)
+                    && raw.kind() == json::Kind::String
+                {
+                    match comparison {
+                        Comparison::Equal => return Ok(raw.says(constant)),
+                        Comparison::NotEqual => return Ok(!raw.says(constant)),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        let left = self.value(left, scope)?;
+        let result = match &right.op {
             Op::Constant(right) => comparison.apply(&left, right),
-            _ => comparison.apply(&left, &self.value(&pair[1], scope)?),
+            _ => comparison.apply(&left, &self.value(right, scope)?),
         };
         result.map_err(|why| fault(node, why))
+    }
+
+    /// The value of a part that is an int made of fields and constants; `None` if it is anything else, which is then
+    /// computed the long way.
+    #[inline]
+    fn int(&self, node: &Node) -> Result<Option<i64>, Fault> {
+        match &node.op {
+            Op::Field(slot) => Ok(self.field(*slot).and_then(|raw| raw.as_i64())),
+            Op::Arithmetic(arithmetic, pair) => {
+                let [left, right] = &**pair;
+                let (Some(left), Some(right)) = (self.int_operand(left), self.int_operand(right))
+                else {
+                    return Ok(None);
+                };
+                let result = arithmetic.int(left, right);
+                result.map(Some).map_err(|why| fault(node, why))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    #[inline]
+    fn int_operand(&self, node: &Node) -> Option<i64> {
+        match &node.op {
+            Op::Field(slot) => self.field(*slot)?.as_i64(),
+            Op::Constant(Value::Int(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn field(&self, slot: u16) -> Option<Raw<'a>> {
+        self.input.object?.get(slot.into())
     }
 
     /// A chain of `&&` or `||`. One term that is `decisive` decides it, even if others have no value; without one, the
@@ -282,11 +282,14 @@ impl<'a> Evaluation<'a> {
         for (key_node, value_node) in entries {
             let key = self.value(key_node, scope)?;
             if !key.kind().is_key() {
-                let why = format!("a {} can't be the key of a map", key.kind());
+                let why = format!("{} can't be the key of a map", key.kind().with_article());
                 return Err(fault(key_node, Why::other(why)));
             }
             if made.iter().any(|(known, _)| known.equals(&key)) {
-                return Err(fault(key_node, Why::other("the key stands twice in the map")));
+                return Err(fault(
+                    key_node,
+                    Why::other("the key stands twice in the map"),
+                ));
             }
             made.push((key, self.value(value_node, scope)?));
         }
@@ -330,7 +333,10 @@ impl<'a> Evaluation<'a> {
                 }
             }
             other => {
-                let why = format!("there is nothing to go through in a {}", other.kind());
+                let why = format!(
+                    "there is nothing to go through in {}",
+                    other.kind().with_article()
+                );
                 return Err(fault(node, Why::other(why)));
             }
         }

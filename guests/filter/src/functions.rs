@@ -121,7 +121,15 @@ impl Function {
             let near = SIGNATURES
                 .iter()
                 .map(|known| known.name)
-                .chain(["matches", "has", "all", "exists", "exists_one", "map", "filter"])
+                .chain([
+                    "matches",
+                    "has",
+                    "all",
+                    "exists",
+                    "exists_one",
+                    "map",
+                    "filter",
+                ])
                 .find(|known| known.eq_ignore_ascii_case(&name.replace('_', "")));
             return Err(match near {
                 Some(near) => format!("there is no function `{name}`; did you mean `{near}`?"),
@@ -164,9 +172,7 @@ impl Function {
             }
             Function::Uint => (number || first == K::String).then_some(K::Uint),
             Function::Double => (number || first == K::String).then_some(K::Double),
-            Function::String => {
-                (!matches!(first, K::Null | K::List | K::Map)).then_some(K::String)
-            }
+            Function::String => (!matches!(first, K::Null | K::List | K::Map)).then_some(K::String),
             Function::Bytes => matches!(first, K::Bytes | K::String).then_some(K::Bytes),
             Function::Bool => matches!(first, K::Bool | K::String).then_some(K::Bool),
             Function::Timestamp => {
@@ -189,11 +195,7 @@ impl Function {
     }
 
     /// Calls it.
-    pub fn call<'a>(
-        self,
-        first: Value<'a>,
-        second: Option<Value<'a>>,
-    ) -> Result<Value<'a>, Why> {
+    pub fn call<'a>(self, first: Value<'a>, second: Option<Value<'a>>) -> Result<Value<'a>, Why> {
         match (self, first, second) {
             (Function::Size, value, None) => size(&value).map(Value::Int),
             (Function::Contains, Value::String(text), Some(Value::String(part))) => {
@@ -237,13 +239,8 @@ impl Function {
 
     fn convert(self, value: Value<'_>) -> Result<Value<'_>, Why> {
         let overflow = || Why::Overflow(self.name());
-        let unreadable = |text: &str| {
-            Why::other(format!(
-                "{} can't be read as {}",
-                quoted(text),
-                self.name()
-            ))
-        };
+        let unreadable =
+            |text: &str| Why::other(format!("{} can't be read as {}", quoted(text), self.name()));
         Ok(match (self, value) {
             (Function::Int, value @ Value::Int(_))
             | (Function::Uint, value @ Value::Uint(_))
@@ -258,7 +255,9 @@ impl Function {
                 Value::Int(i64::try_from(number).map_err(|_| overflow())?)
             }
             // -2^63 would fit, but CEL's reference implementation refuses both ends.
-            (Function::Int, Value::Double(number)) if number.abs() < 9_223_372_036_854_775_808.0 => {
+            (Function::Int, Value::Double(number))
+                if number.abs() < 9_223_372_036_854_775_808.0 =>
+            {
                 Value::Int(number as i64)
             }
             (Function::Int, Value::Double(_)) => return Err(overflow()),
@@ -291,9 +290,7 @@ impl Function {
             (Function::String, Value::Uint(number)) => Value::String(number.to_string().into()),
             (Function::String, Value::Double(number)) => Value::String(number.to_string().into()),
             (Function::String, Value::Timestamp(time)) => Value::String(time.to_string().into()),
-            (Function::String, Value::Duration(length)) => {
-                Value::String(length.to_string().into())
-            }
+            (Function::String, Value::Duration(length)) => Value::String(length.to_string().into()),
             (Function::String, Value::Bytes(Cow::Borrowed(bytes))) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| not_utf8())?;
                 Value::String(Cow::Borrowed(text))
@@ -342,8 +339,8 @@ fn size(value: &Value<'_>) -> Result<i64, Why> {
     let size = match value {
         Value::String(text) => text.chars().count(),
         Value::Bytes(bytes) => bytes.len(),
-        Value::List(list) => list.len(),
-        Value::Map(map) => map.len(),
+        Value::List(list) => list.size(),
+        Value::Map(map) => map.size(),
         other => return Err(Why::NoOverload("size", other.kind(), None)),
     };
     Ok(size as i64)

@@ -87,6 +87,7 @@ mod check;
 pub mod compile;
 mod evaluate;
 pub mod fault;
+mod fold;
 mod functions;
 pub mod input;
 mod operators;
@@ -230,9 +231,7 @@ impl Transform for Filter {
             if reads.value {
                 input.whole = Some(Raw::parse(value)?);
             }
-            if !self.fields.is_empty()
-                && input.whole.is_none_or(|raw| raw.kind() == Kind::Object)
-            {
+            if !self.fields.is_empty() && input.whole.is_none_or(|raw| raw.kind() == Kind::Object) {
                 object = self.fields.scan(value, &mut self.found)?;
                 input.object = Some(&object);
             }

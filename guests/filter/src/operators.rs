@@ -65,8 +65,9 @@ impl Arithmetic {
         }
     }
 
+    /// Computes with ints.
     #[inline]
-    fn int(self, a: i64, b: i64) -> Result<i64, Why> {
+    pub fn int(self, a: i64, b: i64) -> Result<i64, Why> {
         match self {
             Arithmetic::Add => a.checked_add(b),
             Arithmetic::Subtract => a.checked_sub(b),
@@ -75,6 +76,11 @@ impl Arithmetic {
                 return Err(Why::DivisionByZero);
             }
             Arithmetic::Divide => a.checked_div(b),
+            // `time % 2` is what filters love, and a division of 64 bits costs as much as the rest of an expression.
+            Arithmetic::Remainder if b > 0 && b & (b - 1) == 0 => {
+                let low = a & (b - 1);
+                Some(if a < 0 && low != 0 { low - b } else { low })
+            }
             Arithmetic::Remainder => a.checked_rem(b),
         }
         .ok_or(Why::Overflow(self.name()))
@@ -100,20 +106,19 @@ impl Arithmetic {
         let overflow = || Why::Overflow(self.name());
         match (self, left, right) {
             (_, Value::Uint(a), Value::Uint(b)) => self.uint(a, b).map(Value::Uint),
-            (Add, Value::String(a), Value::String(b)) => Ok(Value::String(Cow::Owned(
-                [a.as_ref(), b.as_ref()].concat(),
-            ))),
-            (Add, Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes(Cow::Owned(
-                [a.as_ref(), b.as_ref()].concat(),
-            ))),
+            (Add, Value::String(a), Value::String(b)) => {
+                Ok(Value::String(Cow::Owned([a.as_ref(), b.as_ref()].concat())))
+            }
+            (Add, Value::Bytes(a), Value::Bytes(b)) => {
+                Ok(Value::Bytes(Cow::Owned([a.as_ref(), b.as_ref()].concat())))
+            }
             (Add, Value::List(a), Value::List(b)) => Ok(Value::List(List::Values(
                 a.iter().chain(b.iter()).collect(),
             ))),
             (Add, Value::Timestamp(time), Value::Duration(length))
-            | (Add, Value::Duration(length), Value::Timestamp(time)) => time
-                .plus(length)
-                .map(Value::Timestamp)
-                .ok_or_else(overflow),
+            | (Add, Value::Duration(length), Value::Timestamp(time)) => {
+                time.plus(length).map(Value::Timestamp).ok_or_else(overflow)
+            }
             (Subtract, Value::Timestamp(time), Value::Duration(length)) => time
                 .minus(length)
                 .map(Value::Timestamp)
@@ -179,6 +184,19 @@ impl Comparison {
         }
     }
 
+    /// Whether the operator holds for what compares like this.
+    #[inline]
+    pub fn holds(self, order: Ordering) -> bool {
+        match self {
+            Comparison::Equal => order == Ordering::Equal,
+            Comparison::NotEqual => order != Ordering::Equal,
+            Comparison::Less => order == Ordering::Less,
+            Comparison::LessEqual => order != Ordering::Greater,
+            Comparison::Greater => order == Ordering::Greater,
+            Comparison::GreaterEqual => order != Ordering::Less,
+        }
+    }
+
     /// Compares. A NaN is unequal to everything, and to ask for its order is an error.
     #[inline]
     pub fn apply(self, left: &Value<'_>, right: &Value<'_>) -> Result<bool, Why> {
@@ -188,12 +206,7 @@ impl Comparison {
             _ => {}
         }
         match left.order(right) {
-            Ok(Some(order)) => Ok(match self {
-                Comparison::Less => order == Ordering::Less,
-                Comparison::LessEqual => order != Ordering::Greater,
-                Comparison::Greater => order == Ordering::Greater,
-                _ => order != Ordering::Less,
-            }),
+            Ok(Some(order)) => Ok(self.holds(order)),
             Ok(None) => Err(Why::other("NaN has no order")),
             Err(NoOrder) => {
                 let right = Some(right.kind());
@@ -218,6 +231,7 @@ pub fn negate(operand: Value<'_>) -> Result<Value<'_>, Why> {
 /// `element in container`
 pub fn contains(container: &Value<'_>, element: &Value<'_>) -> Result<bool, Why> {
     match container {
+        Value::List(List::Values(values)) => Ok(values.iter().any(|found| found.equals(element))),
         Value::List(list) => Ok(list.iter().any(|found| found.equals(element))),
         Value::Map(map) => Ok(map.get(element).is_some()),
         other => Err(Why::NoOverload("in", element.kind(), Some(other.kind()))),
@@ -248,9 +262,7 @@ pub fn index<'a>(operand: &Value<'a>, index: &Value<'_>) -> Result<Value<'a>, Wh
                 .and_then(|place| list.get(place))
                 .ok_or_else(|| match list {
                     List::Json(_) => Why::NoElement(place),
-                    List::Values(_) => {
-                        Why::other(format!("the list has no element {place}"))
-                    }
+                    List::Values(_) => Why::other(format!("the list has no element {place}")),
                 })
         }
         other => Err(Why::NoOverload("[]", other.kind(), Some(index.kind()))),
@@ -275,7 +287,7 @@ pub fn has(operand: &Value<'_>, name: &str) -> Result<bool, Why> {
 
 /// Why a value of this type has no field.
 pub fn no_fields(kind: Kind, name: &str) -> Why {
-    Why::other(format!("there is no `{name}` in a {kind}"))
+    Why::other(format!("there is no `{name}` in {}", kind.with_article()))
 }
 
 fn no_key(map: &Map<'_>, name: &str) -> Why {

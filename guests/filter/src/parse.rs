@@ -43,7 +43,11 @@ impl Error {
         let from = place.column.saturating_sub(61);
         let shown: String = line.chars().skip(from).take(80).collect();
         let mark = " ".repeat(place.column - 1 - from);
-        format!("{place}: {}\n  {}\n  {mark}^", self.reason, shown.trim_end())
+        format!(
+            "{place}: {}\n  {}\n  {mark}^",
+            self.reason,
+            shown.trim_end()
+        )
     }
 }
 
@@ -108,7 +112,12 @@ pub fn parse(source: &str) -> Result<Parsed, Error> {
     let info = parser()
         .parse(&format!("{source}\n)"))
         .err()
-        .and_then(|errors| errors.errors.into_iter().find_map(|error| error.source_info))
+        .and_then(|errors| {
+            errors
+                .errors
+                .into_iter()
+                .find_map(|error| error.source_info)
+        })
         .and_then(std::sync::Arc::into_inner)
         .unwrap_or_default();
     Ok(Parsed { expr, info })
@@ -219,7 +228,9 @@ fn first_error(source: &str, errors: cel::ParseErrors) -> Error {
     } else if error.msg.starts_with("unable to unescape") {
         format!("{text} has an escape that CEL doesn't know; a raw string r\"…\" has none")
     } else if let Some(word) = error.msg.strip_prefix("reserved identifier: ") {
-        format!("`{word}` is a reserved word of CEL; for a field of that name, write record.value.{word}")
+        format!(
+            "`{word}` is a reserved word of CEL; for a field of that name, write record.value.{word}"
+        )
     } else {
         error.msg
     };
@@ -243,11 +254,7 @@ fn offset(source: &str, (line, column): (isize, isize)) -> usize {
     let (Ok(line), Ok(column)) = (usize::try_from(line - 1), usize::try_from(column - 1)) else {
         return 0;
     };
-    let start: usize = source
-        .split_inclusive('\n')
-        .take(line)
-        .map(str::len)
-        .sum();
+    let start: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
     let mut at = (start + column).min(source.len());
     while !source.is_char_boundary(at) {
         at -= 1;

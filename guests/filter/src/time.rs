@@ -190,7 +190,8 @@ impl Duration {
                 .find_map(|&(name, unit)| Some((after.strip_prefix(name)?, unit)))?;
             // 18 digits reach below a nanosecond for every unit.
             let fraction = &fraction[..fraction.len().min(18)];
-            for (digits, divisor) in [(integer, 1), (fraction, 10_i128.pow(fraction.len() as u32))] {
+            for (digits, divisor) in [(integer, 1), (fraction, 10_i128.pow(fraction.len() as u32))]
+            {
                 if !digits.is_empty() {
                     let number: i128 = digits.parse().ok()?;
                     total = total.checked_add(number.checked_mul(unit)? / divisor)?;
@@ -371,7 +372,10 @@ mod tests {
         check("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z");
         check("2021-10-14T16:25:57.0110+02:00", "2021-10-14T14:25:57.011Z");
         check("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z");
-        check("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999Z");
+        check(
+            "9999-12-31T23:59:59.999999999Z",
+            "9999-12-31T23:59:59.999999999Z",
+        );
         check("2000-02-29T23:59:59-00:30", "2000-03-01T00:29:59Z");
     }
 

@@ -114,7 +114,7 @@ impl<'a> Value<'a> {
                 }
             }
             (Value::Map(a), Value::Map(b)) => {
-                a.len() == b.len()
+                a.size() == b.size()
                     && a.iter()
                         .all(|(key, value)| b.get(&key).is_some_and(|found| value.equals(&found)))
             }
@@ -194,7 +194,7 @@ pub enum List<'a> {
 
 impl<'a> List<'a> {
     /// The number of elements.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             List::Json(raw) => raw.elements().into_iter().flatten().count(),
             List::Values(values) => values.len(),
@@ -235,7 +235,7 @@ pub enum Map<'a> {
 
 impl<'a> Map<'a> {
     /// The number of entries.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Map::Entries(entries) => entries.len(),
             _ => self.iter().count(),
@@ -327,6 +327,16 @@ impl Kind {
     /// Whether it is int, uint or double.
     pub fn is_number(self) -> bool {
         matches!(self, Kind::Int | Kind::Uint | Kind::Double)
+    }
+
+    /// The type with its article: `an int`.
+    pub fn with_article(self) -> String {
+        match self {
+            Kind::Null => "null".to_owned(),
+            Kind::Bytes => "bytes".to_owned(),
+            Kind::Int => "an int".to_owned(),
+            other => format!("a {other}"),
+        }
     }
 
     /// Whether a map's key can be of this type.

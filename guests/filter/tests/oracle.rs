@@ -190,31 +190,94 @@ fn a_table_of_expressions_has_the_librarys_values() {
     let mut wrong = Vec::new();
     let mut errors = 0;
     let mut count = 0;
-    for source in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for source in table
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
         let (ours, theirs) = (guest(source), library(source));
         count += 1;
         errors += usize::from(theirs == "error");
         if ours != theirs {
-            wrong.push(format!("{source}\n    guest: {ours}\n    library: {theirs}"));
+            wrong.push(format!(
+                "{source}\n    guest: {ours}\n    library: {theirs}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Both the good and the bad are there to be seen.
-    assert!(count > 250 && errors > 60 && count - errors > 150, "{count} {errors}");
+    assert!(
+        count > 250 && errors > 60 && count - errors > 150,
+        "{count} {errors}"
+    );
 }
-
 
 /// Expressions of any shape, well-typed and ill-typed, over the document's fields.
 fn expressions() -> impl Strategy<Value = String> {
-    let leaf = select(&[
-        "event_time", "stock_name", "stock_value", "zero", "minus", "big", "half", "whole", "yes", "no", "nothing",
-        "text", "empty", "iso", "tags", "numbers", "none", "pairs", "nested", "nested.a", "nested.a.b.c",
-        "nested.list", "nested.list[0]", "nested.list[1].m", "absent", "nested.absent", "record.key", "record.topic",
-        "record.headers", "record.timestamp", "record.offset", "record.value.half", "v", "w",
-        "0", "1", "-1", "2", "3u", "0u", "1.5", "2.0", "-0.0", "9223372036854775807", "18446744073709551615u",
-        "9.3e18", "true", "false", "null", "''", "'a'", "'BTC-USD'", "'h\u{e9}llo'", "b'a'", "b''", "[]", "{}",
-        "'2021-10-14T14:25:57.011Z'", "'90s'", "timestamp(0)", "duration('1h')",
-    ][..])
+    let leaf = select(
+        &[
+            "event_time",
+            "stock_name",
+            "stock_value",
+            "zero",
+            "minus",
+            "big",
+            "half",
+            "whole",
+            "yes",
+            "no",
+            "nothing",
+            "text",
+            "empty",
+            "iso",
+            "tags",
+            "numbers",
+            "none",
+            "pairs",
+            "nested",
+            "nested.a",
+            "nested.a.b.c",
+            "nested.list",
+            "nested.list[0]",
+            "nested.list[1].m",
+            "absent",
+            "nested.absent",
+            "record.key",
+            "record.topic",
+            "record.headers",
+            "record.timestamp",
+            "record.offset",
+            "record.value.half",
+            "v",
+            "w",
+            "0",
+            "1",
+            "-1",
+            "2",
+            "3u",
+            "0u",
+            "1.5",
+            "2.0",
+            "-0.0",
+            "9223372036854775807",
+            "18446744073709551615u",
+            "9.3e18",
+            "true",
+            "false",
+            "null",
+            "''",
+            "'a'",
+            "'BTC-USD'",
+            "'h\u{e9}llo'",
+            "b'a'",
+            "b''",
+            "[]",
+            "{}",
+            "'2021-10-14T14:25:57.011Z'",
+            "'90s'",
+            "timestamp(0)",
+            "duration('1h')",
+        ][..],
+    )
     .prop_map(str::to_owned);
     leaf.prop_recursive(5, 48, 3, |inner| {
         let binary = select(
@@ -289,6 +352,10 @@ fn the_parsers_agree() {
         }
         let main = cel::parser::Parser::new().parse(source).ok();
         let pratt = cel::parser::PrattParser::new().parse(source).ok();
-        assert_eq!(pratt.as_ref().map(tree), main.as_ref().map(tree), "{source}");
+        assert_eq!(
+            pratt.as_ref().map(tree),
+            main.as_ref().map(tree),
+            "{source}"
+        );
     }
 }

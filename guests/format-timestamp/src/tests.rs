@@ -48,7 +48,7 @@ fn only_what_it_reads_is_asked_for() {
 
 #[test]
 fn records_of_a_batch_do_not_disturb_each_other() {
-    let mut harness = harness(r#"{"from":"t","to":"d"}"#);
+    let mut harness = self::harness(r#"{"from":"t","to":"d"}"#);
     let outcome = harness.run(&[
         Input::value(r#"{"t":1634221557011}"#),
         Input::value(r#"{"t":null}"#),
@@ -68,6 +68,22 @@ fn records_of_a_batch_do_not_disturb_each_other() {
     );
     let refused: Vec<usize> = outcome.refused.iter().map(|&(index, _)| index).collect();
     assert_eq!(refused, [1, 4]);
+    assert_eq!(outcome.written, Needs::VALUES);
+}
+
+#[test]
+fn dates_by_pattern_do_not_run_together() {
+    let mut harness = self::harness(r#"{"from":"t","to":"t","format":"%F"}"#);
+    let outcome = harness.run(&[
+        Input::value(r#"{"t":0}"#),
+        Input::value(r#"{"t":1e15}"#),
+        Input::value(r#"{"t":86400000}"#),
+    ]);
+    assert_eq!(
+        outcome.values(),
+        [r#"{"t":"1970-01-01"}"#, r#"{"t":"1970-01-02"}"#]
+    );
+    assert_eq!(outcome.refused.len(), 1);
 }
 
 #[test]

@@ -117,6 +117,10 @@ impl Writer {
         }
     }
 
+    pub(crate) fn is_begun(&self) -> bool {
+        self.column.is_some()
+    }
+
     /// Whether the current record keeps what it had while others don't.
     #[inline]
     pub(crate) fn keeps(&self) -> bool {
@@ -180,8 +184,18 @@ impl HeaderWriter {
         self.is_pending = true;
     }
 
+    pub(crate) fn is_begun(&self) -> bool {
+        self.headers.is_some()
+    }
+
     pub(crate) fn is_pending(&self) -> bool {
         self.is_pending
+    }
+
+    /// Whether the current record keeps what it had while others don't.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.headers.is_some() && !self.is_pending
     }
 
     /// Adds to the current record's new headers.

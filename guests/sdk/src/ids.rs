@@ -179,3 +179,58 @@ fn chacha8(key: &[u32; 8], block: u64, stream: u64) -> [u32; 16] {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+
+    use super::*;
+
+    fn reference(key: [u8; 32], offset: u64, stream: u64) -> [u8; 16] {
+        let mut cipher = ChaCha8Rng::from_seed(key);
+        cipher.set_stream(stream);
+        cipher.set_word_pos(u128::from(offset) * 4);
+        let mut bytes = [0; 16];
+        cipher.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn draws_are_the_ciphers(
+            key: [u8; 32],
+            positions in prop::collection::vec((prop_oneof![0..20u64, 0..1u64 << 63], 0..3u32), 1..20),
+        ) {
+            let mut ids = Ids::new(&key);
+            for (offset, ordinal) in positions {
+                ids.begin();
+                for draw in 0..3 {
+                    let stream = u64::from(ordinal) << 32 | draw;
+                    prop_assert_eq!(ids.draw(offset, ordinal), reference(key, offset, stream));
+                }
+            }
+        }
+
+        #[test]
+        fn texts_are_those_of_the_uuid_crate(bytes: [u8; 16], millis in 0..1i64 << 48) {
+            for id in [v4(bytes), v7(millis, bytes).expect("48 bits"), Uuid::from_bytes(bytes)] {
+                prop_assert_eq!(text(&id).to_vec(), id.to_string().into_bytes());
+            }
+            let id = v7(millis, bytes).expect("48 bits");
+            prop_assert_eq!((id.as_u128() >> 80) as i64, millis);
+        }
+    }
+
+    #[test]
+    fn the_last_offset_has_its_own_block() {
+        let last = (1 << 63) - 1;
+        assert_eq!(
+            Ids::new(&[1; 32]).draw(last, u32::MAX),
+            reference([1; 32], last, u64::from(u32::MAX) << 32)
+        );
+        assert_eq!(v7(-1, [0; 16]), None);
+        assert_eq!(v7(1 << 48, [0; 16]), None);
+    }
+}

@@ -462,7 +462,7 @@ fn unexpected(text: &[u8], pos: usize, expected: &'static str) -> Error {
 }
 
 /// The names that a path consists of.
-fn names(path: &str) -> Result<Vec<String>, String> {
+pub(crate) fn names(path: &str) -> Result<Vec<String>, String> {
     let mut names = vec![String::new()];
     let mut chars = path.chars();
     while let Some(char) = chars.next() {
