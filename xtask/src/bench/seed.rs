@@ -147,7 +147,7 @@ impl Bench<'_> {
         cargo::run(
             Command::new(self.programs.join("weir"))
                 .args(["produce", "realstock", "--bootstrap", &self.bootstrap])
-                .args(["--topic", &self.input, "--seed", "1"])
+                .args(["--topic", &self.input, "--seed", "1", "--rate", "max"])
                 .args(["--count", &self.arguments.records.to_string()])
                 .stdin(Stdio::null()),
         )
