@@ -1,12 +1,14 @@
 //! The contract's types and export functions, generated from `wit/transform.wit`. For transforms that work on whole
-//! columns; others use [`Record`](crate::Record).
+//! columns, which implement [`Guest`] and are exported with
+//! `weir_guest::bindings::export_guest!(MyGuest with_types_in weir_guest::bindings);`; others use
+//! [`Record`](crate::Record).
 #![allow(missing_docs, clippy::all)]
 
 wit_bindgen::generate!({
     path: "wit",
     world: "transform",
     pub_export_macro: true,
-    export_macro_name: "__export",
+    export_macro_name: "export_guest",
     default_bindings_module: "weir_guest::bindings",
     runtime_path: "weir_guest::bindings::rt",
 });

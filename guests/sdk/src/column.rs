@@ -1,6 +1,7 @@
 //! Columns: read value by value, written value by value. An output column begins when a record first changes it.
 
 use crate::bindings::{Column, Headers};
+use crate::bytes::append;
 
 impl Column {
     /// Value `index`, or `None` if it is null.
@@ -27,7 +28,7 @@ impl Column {
     #[inline]
     pub fn push(&mut self, value: Option<&[u8]>) {
         if let Some(value) = value {
-            self.data.extend_from_slice(value);
+            append(&mut self.data, value);
         }
         self.finish(value.is_none());
     }
@@ -117,6 +118,10 @@ impl Writer {
         }
     }
 
+    pub(crate) fn is_begun(&self) -> bool {
+        self.column.is_some()
+    }
+
     /// Whether the current record keeps what it had while others don't.
     #[inline]
     pub(crate) fn keeps(&self) -> bool {
@@ -180,8 +185,18 @@ impl HeaderWriter {
         self.is_pending = true;
     }
 
+    pub(crate) fn is_begun(&self) -> bool {
+        self.headers.is_some()
+    }
+
     pub(crate) fn is_pending(&self) -> bool {
         self.is_pending
+    }
+
+    /// Whether the current record keeps what it had while others don't.
+    #[inline]
+    pub(crate) fn keeps(&self) -> bool {
+        self.headers.is_some() && !self.is_pending
     }
 
     /// Adds to the current record's new headers.

@@ -65,7 +65,7 @@ macro_rules! export {
                 }
             }
 
-    $crate::bindings::__export!(Exported with_types_in $crate::bindings);
+    $crate::bindings::export_guest!(Exported with_types_in $crate::bindings);
         };
     };
 }

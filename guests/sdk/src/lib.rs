@@ -57,6 +57,7 @@
 extern crate self as weir_guest;
 
 pub mod bindings;
+pub mod bytes;
 mod column;
 #[doc(hidden)]
 pub mod export;
@@ -87,7 +88,8 @@ pub trait Transform: Sized {
     fn new(config: Self::Config) -> Result<Self, String>;
 
     /// The columns that `apply` reads under this config. What isn't asked for isn't handed over and costs nothing;
-    /// reading it is a bug, which panics. Writing needs no asking.
+    /// reading it is a bug, which panics. Writing a column needs no asking if every
+    /// record's is written; otherwise the others' have to come from somewhere.
     fn needs(&self) -> Needs {
         Needs::ALL
     }

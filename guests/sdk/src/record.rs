@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::bindings::{Batch, Headers, LogLevel, Logs, Refusals, TimestampType};
 use crate::column::{HeaderWriter, Writer, empty};
 use crate::ids::{self, Ids};
-use crate::{Needs, Refusal, Uuid, json, refuse};
+use crate::{Needs, Refusal, Uuid, bytes, json, refuse};
 
 /// One record: what came in, and what goes out in its place.
 ///
@@ -135,13 +135,10 @@ impl<'b> Record<'b> {
             .map(|(_, value)| value)
     }
 
-    /// Sets the key.
+    /// Sets the key. Unless all records' keys are set, needs [`Needs::KEYS`] for those that aren't; so with the other
+    /// setters.
     pub fn set_key(&mut self, key: Option<&[u8]>) {
-        let data = self
-            .out
-            .keys
-            .begin(key.is_none(), &self.batch.keys, &self.out.take);
-        data.extend_from_slice(key.unwrap_or_default());
+        bytes::append(self.key_data(key.is_none()), key.unwrap_or_default());
     }
 
     /// Sets the key to the bytes that `write` appends, which go straight to where they belong.
@@ -150,17 +147,12 @@ impl<'b> Record<'b> {
     /// If `write` takes away bytes that it didn't append.
     #[inline]
     pub fn set_key_with<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let data = self.out.keys.begin(false, &self.batch.keys, &self.out.take);
-        append(data, write)
+        append(self.key_data(false), write)
     }
 
     /// Sets the value; null makes the record a tombstone.
     pub fn set_value(&mut self, value: Option<&[u8]>) {
-        let data = self
-            .out
-            .values
-            .begin(value.is_none(), &self.batch.values, &self.out.take);
-        data.extend_from_slice(value.unwrap_or_default());
+        bytes::append(self.value_data(value.is_none()), value.unwrap_or_default());
     }
 
     /// Sets the value to the bytes that `write` appends, which go straight to where they belong.
@@ -169,11 +161,7 @@ impl<'b> Record<'b> {
     /// If `write` takes away bytes that it didn't append.
     #[inline]
     pub fn set_value_with<R>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let data = self
-            .out
-            .values
-            .begin(false, &self.batch.values, &self.out.take);
-        append(data, write)
+        append(self.value_data(false), write)
     }
 
     /// Sets the value to an object with its edits. Without edits nothing changes.
@@ -205,6 +193,7 @@ impl<'b> Record<'b> {
         &mut self,
         headers: impl IntoIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) {
+        self.check_begin(self.out.headers.is_begun(), Needs::HEADERS, "HEADERS");
         self.out.headers.begin(&self.batch.headers, &self.out.take);
         for (name, value) in headers {
             self.out.headers.add(name, value);
@@ -225,7 +214,9 @@ impl<'b> Record<'b> {
 
     /// Sets the timestamp, in milliseconds since 1970-01-01T00:00:00Z; with `None` the broker sets the time.
     pub fn set_timestamp(&mut self, timestamp: Option<i64>) {
-        if self.out.timestamps.is_none() {
+        let is_begun = self.out.timestamps.is_some();
+        self.check_begin(is_begun, Needs::TIMESTAMPS, "TIMESTAMPS");
+        if !is_begun {
             let taken = |&index: &u32| self.batch.timestamps[index as usize];
             let mut timestamps = Vec::with_capacity(self.batch.count as usize);
             timestamps.extend(self.out.take.iter().map(taken));
@@ -257,6 +248,19 @@ impl<'b> Record<'b> {
     /// Sends the record out as it stands, and begins anew from what came in: so several come out of one.
     #[inline]
     pub fn emit(&mut self) {
+        // A record that keeps what it had, beside others that don't, needs the column to keep it from.
+        if self.out.keys.keeps() {
+            self.check(Needs::KEYS, "KEYS");
+        }
+        if self.out.values.keeps() {
+            self.check(Needs::VALUES, "VALUES");
+        }
+        if self.out.headers.keeps() {
+            self.check(Needs::HEADERS, "HEADERS");
+        }
+        if self.out.timestamps.is_some() && self.out.timestamp.is_none() {
+            self.check(Needs::TIMESTAMPS, "TIMESTAMPS");
+        }
         let Out {
             take,
             keys,
@@ -269,9 +273,7 @@ impl<'b> Record<'b> {
             ..
         } = &mut *self.out;
         take.push(self.index as u32);
-        self.needs.check_kept(Needs::KEYS, keys);
         keys.emit(&self.batch.keys, self.index);
-        self.needs.check_kept(Needs::VALUES, values);
         values.emit(&self.batch.values, self.index);
         headers.emit(&self.batch.headers, self.headers.clone());
         if let Some(timestamps) = timestamps {
@@ -346,24 +348,34 @@ impl<'b> Record<'b> {
         self.out.ids.draw(offset, ordinal)
     }
 
+    /// Begins the record's new key.
+    #[inline]
+    fn key_data(&mut self, is_null: bool) -> &mut Vec<u8> {
+        self.check_begin(self.out.keys.is_begun(), Needs::KEYS, "KEYS");
+        let Out { keys, take, .. } = &mut *self.out;
+        keys.begin(is_null, &self.batch.keys, take)
+    }
+
+    /// Begins the record's new value.
+    #[inline]
+    fn value_data(&mut self, is_null: bool) -> &mut Vec<u8> {
+        self.check_begin(self.out.values.is_begun(), Needs::VALUES, "VALUES");
+        let Out { values, take, .. } = &mut *self.out;
+        values.begin(is_null, &self.batch.values, take)
+    }
+
+    /// The records before the first one that changes need the column to keep what they had.
+    #[inline(always)]
+    fn check_begin(&self, is_begun: bool, needed: Needs, name: &str) {
+        if !is_begun && !self.out.take.is_empty() {
+            self.check(needed, name);
+        }
+    }
+
     #[inline(always)]
     fn check(&self, needed: Needs, name: &str) {
         if !self.needs.contains(needed) {
             not_asked_for(name);
-        }
-    }
-}
-
-impl Needs {
-    /// A record that keeps its value beside others that change needs the column to keep it from.
-    #[inline(always)]
-    fn check_kept(self, needed: Needs, writer: &Writer) {
-        if writer.keeps() && !self.contains(needed) {
-            not_asked_for(if needed == Needs::KEYS {
-                "KEYS"
-            } else {
-                "VALUES"
-            });
         }
     }
 }

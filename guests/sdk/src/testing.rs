@@ -106,6 +106,9 @@ impl<T: Transform> Harness<T> {
     /// If the transform panics, or what it returns breaks the contract.
     pub fn run(&mut self, inputs: &[Input]) -> Outcome {
         let output = self.runner.run(&self.batch(inputs));
+        if let Err(what) = check(&output, inputs.len(), self.output_names.len()) {
+            panic!("what the transform returned breaks the contract: {what}");
+        }
         outcome(inputs, &output, &self.output_names)
     }
 
@@ -117,7 +120,13 @@ impl<T: Transform> Harness<T> {
         self.run(&[input])
     }
 
-    fn batch(&self, inputs: &[Input]) -> Batch {
+    /// Runs the transform over a batch that [`Harness::batch`] made, and leaves what it returns unread: for benchmarks.
+    pub fn run_batch(&mut self, batch: &Batch) -> Output {
+        self.runner.run(batch)
+    }
+
+    /// The batch that the guest is handed.
+    pub fn batch(&self, inputs: &[Input]) -> Batch {
         let needs = self.runner.needs();
         let mut batch = Batch {
             topic: self.topic.clone(),
@@ -279,13 +288,118 @@ fn text(bytes: &Option<Vec<u8>>) -> String {
     }
 }
 
-/// Reads what a guest returned, as the host does, and panics where the contract is broken.
-fn outcome(inputs: &[Input], output: &Output, names: &[String]) -> Outcome {
+/// Checks what a guest returned for a batch of `count` records, in a pipeline with `outputs` outputs, against the contract.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn check(output: &Output, count: usize, outputs: usize) -> Result<(), String> {
     let rows = output.take.len();
-    assert!(output.take.is_sorted(), "take decreases: {:?}", output.take);
-    for column in [&output.keys, &output.values].into_iter().flatten() {
-        check_column(column, rows);
+    let ensure = |is_right: bool, what: &str| match is_right {
+        true => Ok(()),
+        false => Err(what.to_owned()),
+    };
+    let in_batch = |indexes: &[u32]| indexes.iter().all(|&index| (index as usize) < count);
+    ensure(output.take.is_sorted(), "take decreases")?;
+    ensure(in_batch(&output.take), "take: no such record")?;
+    if let Some(keys) = &output.keys {
+        check_column(keys, rows, true).map_err(|what| format!("keys: {what}"))?;
     }
+    if let Some(values) = &output.values {
+        check_column(values, rows, true).map_err(|what| format!("values: {what}"))?;
+    }
+    if let Some(headers) = &output.headers {
+        let is_none = headers.counts.is_empty();
+        ensure(
+            is_none || headers.counts.len() == rows,
+            "headers: one count for each record",
+        )?;
+        let total = headers.counts.iter().map(|&count| count as usize).sum();
+        check_column(&headers.names, total, false).map_err(|what| format!("names: {what}"))?;
+        check_column(&headers.values, total, true)
+            .map_err(|what| format!("header values: {what}"))?;
+    }
+    if let Some(timestamps) = &output.timestamps {
+        ensure(timestamps.len() == rows, "one timestamp for each record")?;
+        ensure(
+            timestamps.iter().all(|&millis| millis >= -1),
+            "a timestamp is below -1",
+        )?;
+    }
+    if let Some(chosen) = &output.outputs {
+        ensure(chosen.len() == rows, "one output for each record")?;
+        let exists = |&output: &u32| (output as usize) < outputs;
+        ensure(chosen.iter().all(exists), "no such output")?;
+    }
+    let refused = &output.refused.indexes;
+    let increases = refused.is_sorted_by(|one, next| one < next);
+    ensure(increases, "refused indexes don't increase")?;
+    ensure(in_batch(refused), "refused: no such record")?;
+    let is_taken = |index: &u32| output.take.binary_search(index).is_ok();
+    ensure(
+        !refused.iter().any(is_taken),
+        "a record is refused and taken",
+    )?;
+    check_texts(&output.refused.reasons, refused.len())
+        .map_err(|what| format!("reasons: {what}"))?;
+    let logs = &output.logs;
+    ensure(
+        logs.indexes.len() == logs.levels.len(),
+        "one index for each log line",
+    )?;
+    ensure(in_batch(&logs.indexes), "a log line: no such record")?;
+    check_texts(&logs.messages, logs.levels.len()).map_err(|what| format!("messages: {what}"))
+}
+
+fn check_texts(column: &Column, values: usize) -> Result<(), String> {
+    check_column(column, values, false)?;
+    for index in 0..values {
+        if let Err(error) = std::str::from_utf8(column.get(index).unwrap_or_default()) {
+            return Err(format!("text {index}: {error}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_column(column: &Column, values: usize, may_be_null: bool) -> Result<(), String> {
+    let Column { data, ends, nulls } = column;
+    if ends.len() != values {
+        return Err(format!("{} values instead of {values}", ends.len()));
+    }
+    if !ends.is_sorted() {
+        return Err("ends decrease".to_owned());
+    }
+    let end = ends.last().copied().unwrap_or(0) as usize;
+    if data.len() != end {
+        return Err(format!(
+            "{} bytes, but the last value ends at {end}",
+            data.len()
+        ));
+    }
+    if nulls.is_empty() {
+        return Ok(());
+    }
+    if nulls.len() != values.div_ceil(8) {
+        return Err(format!(
+            "{} bytes of null bits for {values} values",
+            nulls.len()
+        ));
+    }
+    for index in (0..nulls.len() * 8).filter(|&index| column.is_null(index)) {
+        if index >= values {
+            return Err("a null bit past the last value".to_owned());
+        }
+        if !may_be_null {
+            return Err(format!("value {index} is null"));
+        }
+        if ends[index] as usize != column.start(index) {
+            return Err(format!("value {index} is null, but has bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads what a guest returned, which has been checked, as the host does.
+fn outcome(inputs: &[Input], output: &Output, names: &[String]) -> Outcome {
     let mut written = Needs::NONE;
     for (is_written, column) in [
         (output.keys.is_some(), Needs::KEYS),
@@ -297,15 +411,6 @@ fn outcome(inputs: &[Input], output: &Output, names: &[String]) -> Outcome {
             written = written | column;
         }
     }
-    if let Some(headers) = &output.headers {
-        assert_eq!(headers.counts.len(), rows, "counts of headers");
-        let total = headers.counts.iter().sum::<u32>() as usize;
-        check_column(&headers.names, total);
-        check_column(&headers.values, total);
-    }
-    if let Some(timestamps) = &output.timestamps {
-        assert_eq!(timestamps.len(), rows, "timestamps");
-    }
     let mut header = 0;
     let mut sent = Vec::new();
     for (row, &from) in output.take.iter().enumerate() {
@@ -316,17 +421,14 @@ fn outcome(inputs: &[Input], output: &Output, names: &[String]) -> Outcome {
         };
         let headers = match &output.headers {
             Some(headers) => {
-                let range = header..header + headers.counts[row] as usize;
+                let count = headers.counts.get(row).copied().unwrap_or(0) as usize;
+                let range = header..header + count;
                 header = range.end;
-                range
-                    .map(|index| {
-                        let name = headers
-                            .names
-                            .get(index)
-                            .expect("a header's name isn't null");
-                        (name.to_vec(), headers.values.get(index).map(<[u8]>::to_vec))
-                    })
-                    .collect()
+                let pair = |index| {
+                    let name = headers.names.get(index).unwrap_or_default().to_vec();
+                    (name, headers.values.get(index).map(<[u8]>::to_vec))
+                };
+                range.map(pair).collect()
             }
             None => input.headers.clone(),
         };
@@ -345,57 +447,19 @@ fn outcome(inputs: &[Input], output: &Output, names: &[String]) -> Outcome {
                 .map(|outputs| names[outputs[row] as usize].clone()),
         });
     }
-    let indexes = &output.refused.indexes;
-    check_column(&output.refused.reasons, indexes.len());
-    assert!(
-        indexes.is_sorted_by(|one, next| one < next),
-        "refused indexes don't increase: {indexes:?}"
-    );
-    let reason = |(row, &index): (usize, &u32)| {
-        assert!(
-            !output.take.contains(&index),
-            "record {index} is refused and taken"
-        );
-        (index as usize, utf8(&output.refused.reasons, row))
+    let utf8 = |column: &Column, row| {
+        String::from_utf8_lossy(column.get(row).unwrap_or_default()).into_owned()
     };
+    let refused = &output.refused;
+    let reason = |(row, &index): (usize, &u32)| (index as usize, utf8(&refused.reasons, row));
     let logs = &output.logs;
-    check_column(&logs.messages, logs.levels.len());
     let line = |(row, &level): (usize, &LogLevel)| {
         (level, logs.indexes[row] as usize, utf8(&logs.messages, row))
     };
     Outcome {
         sent,
-        refused: indexes.iter().enumerate().map(reason).collect(),
+        refused: refused.indexes.iter().enumerate().map(reason).collect(),
         logs: logs.levels.iter().enumerate().map(line).collect(),
         written,
-    }
-}
-
-fn utf8(column: &Column, index: usize) -> String {
-    let bytes = column.get(index).expect("a text isn't null").to_vec();
-    String::from_utf8(bytes).expect("a text is UTF-8")
-}
-
-fn check_column(column: &Column, values: usize) {
-    assert_eq!(column.ends.len(), values, "a column's number of values");
-    assert!(column.ends.is_sorted(), "a column's ends decrease");
-    let end = column.ends.last().copied().unwrap_or(0) as usize;
-    assert_eq!(column.data.len(), end, "a column's length");
-    if !column.nulls.is_empty() {
-        assert_eq!(
-            column.nulls.len(),
-            values.div_ceil(8),
-            "a null bitmap's length"
-        );
-    }
-    for index in 0..column.nulls.len() * 8 {
-        if column.is_null(index) {
-            assert!(index < values, "a bit past the last value");
-            assert_eq!(
-                column.ends[index] as usize,
-                column.start(index),
-                "a null value's bytes"
-            );
-        }
     }
 }
