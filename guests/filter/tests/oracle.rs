@@ -2,16 +2,18 @@
 //! and the parser in use against the crate's main one. Where the crate departs from the language's definition, or this
 //! guest from the crate on purpose, the expression stands in [`DIFFERENCES`] with the rule.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cel::{Context, ExecutionError, Program as Oracle};
-use filter::compile::compile_unchecked;
+use filter::compile::{compile, compile_unchecked};
 use filter::input::{Headers, Input};
 use filter::time::Timestamp;
 use filter::value::Value;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::TestRunner;
 use weir_guest::json::{Fields, Found, Raw};
 
 const DOCUMENT: &str = r#"{
@@ -391,6 +393,220 @@ fn expressions() -> impl Strategy<Value = String> {
     })
 }
 
+/// Well-typed expressions of each type, most of which have a value.
+#[derive(Clone)]
+struct Typed {
+    bools: BoxedStrategy<String>,
+    ints: BoxedStrategy<String>,
+    doubles: BoxedStrategy<String>,
+    strings: BoxedStrategy<String>,
+    lists: BoxedStrategy<String>,
+    times: BoxedStrategy<String>,
+}
+
+impl Typed {
+    fn leaves() -> Typed {
+        let of = |texts: &'static [&'static str]| select(texts).prop_map(str::to_owned).boxed();
+        Typed {
+            bools: of(&[
+                "yes",
+                "no",
+                "true",
+                "false",
+                "has(nested.a)",
+                "has(nested.x)",
+                "nothing == null",
+            ]),
+            ints: of(&[
+                "event_time",
+                "zero",
+                "minus",
+                "0",
+                "1",
+                "2",
+                "-7",
+                "10",
+                "nested.list[1].n",
+                "record.offset",
+                "record.partition",
+                "9223372036854775807",
+            ]),
+            doubles: of(&[
+                "stock_value",
+                "half",
+                "whole",
+                "0.5",
+                "-1.25",
+                "1e10",
+                "numbers[1]",
+            ]),
+            strings: of(&[
+                "stock_name",
+                "text",
+                "empty",
+                "nested.a.b.c",
+                "'a'",
+                "'USD'",
+                "'é'",
+                "''",
+                "record.topic",
+                "iso",
+                "string(record.headers.source)",
+                "tags[0]",
+            ]),
+            lists: of(&["tags", "['a', 'x']", "[text, stock_name]", "none"]),
+            times: of(&[
+                "timestamp(iso)",
+                "timestamp(0)",
+                "record.timestamp",
+                "timestamp('2024-02-29T12:00:00Z')",
+            ]),
+        }
+    }
+
+    fn deeper(self) -> Typed {
+        let Typed {
+            bools,
+            ints,
+            doubles,
+            strings,
+            lists,
+            times,
+        } = self;
+        let operator = |texts: &'static [&'static str]| select(texts);
+        let infix = |left: &BoxedStrategy<String>, texts, right: &BoxedStrategy<String>| {
+            (left.clone(), operator(texts), right.clone())
+                .prop_map(|(a, op, b)| format!("({a} {op} {b})"))
+        };
+        let choice = |of: &BoxedStrategy<String>| {
+            (bools.clone(), of.clone(), of.clone())
+                .prop_map(|(a, b, c)| format!("({a} ? {b} : {c})"))
+        };
+        const ORDER: &[&str] = &["==", "!=", "<", "<=", ">", ">="];
+        let part = select(
+            &[
+                "getFullYear",
+                "getMonth",
+                "getDate",
+                "getDayOfMonth",
+                "getDayOfWeek",
+                "getDayOfYear",
+                "getHours",
+                "getMinutes",
+                "getSeconds",
+                "getMilliseconds",
+            ][..],
+        );
+        let zone = select(&["", "'UTC'", "'+05:30'", "'-11:45'"][..]);
+        let predicate = prop_oneof![
+            Just("v == 'a'".to_owned()),
+            Just("v < 'b'".to_owned()),
+            bools.clone(),
+            strings
+                .clone()
+                .prop_map(|text| format!("{text}.contains(v)")),
+        ];
+        Typed {
+            bools: prop_oneof![
+                infix(&bools, &["&&", "||", "==", "!="], &bools),
+                bools.clone().prop_map(|a| format!("!{a}")),
+                choice(&bools),
+                infix(&ints, ORDER, &ints),
+                infix(&doubles, ORDER, &doubles),
+                infix(&ints, ORDER, &doubles),
+                infix(&doubles, ORDER, &ints),
+                infix(&strings, ORDER, &strings),
+                infix(&times, ORDER, &times),
+                infix(&strings, &["in"], &lists),
+                infix(&lists, &["==", "!="], &lists),
+                (
+                    strings.clone(),
+                    operator(&["contains", "startsWith", "endsWith"]),
+                    strings.clone()
+                )
+                    .prop_map(|(a, name, b)| format!("{a}.{name}({b})")),
+                (
+                    lists.clone(),
+                    operator(&["all", "exists", "exists_one"]),
+                    predicate.clone()
+                )
+                    .prop_map(|(list, name, test)| format!("{list}.{name}(v, {test})")),
+            ]
+            .boxed(),
+            ints: prop_oneof![
+                infix(&ints, &["+", "-", "*", "/", "%"], &ints),
+                ints.clone().prop_map(|a| format!("-({a})")),
+                choice(&ints),
+                strings.clone().prop_map(|a| format!("size({a})")),
+                lists.clone().prop_map(|a| format!("{a}.size()")),
+                doubles.clone().prop_map(|a| format!("int({a})")),
+                ints.clone().prop_map(|a| format!("int(string({a}))")),
+                times.clone().prop_map(|a| format!("int({a})")),
+                (times.clone(), part, zone)
+                    .prop_map(|(a, part, zone)| format!("{a}.{part}({zone})")),
+                infix(&times, &["-"], &times).prop_map(|a| format!("{a}.getMinutes()")),
+            ]
+            .boxed(),
+            doubles: prop_oneof![
+                infix(&doubles, &["+", "-", "*", "/"], &doubles),
+                choice(&doubles),
+                ints.clone().prop_map(|a| format!("double({a})")),
+                doubles.clone().prop_map(|a| format!("double(string({a}))")),
+            ]
+            .boxed(),
+            strings: prop_oneof![
+                infix(&strings, &["+"], &strings),
+                choice(&strings),
+                ints.clone().prop_map(|a| format!("string({a})")),
+                bools.clone().prop_map(|a| format!("string({a})")),
+                times.clone().prop_map(|a| format!("string({a})")),
+                infix(&times, &["-"], &times).prop_map(|a| format!("string({a})")),
+                strings.clone().prop_map(|a| format!("string(bytes({a}))")),
+            ]
+            .boxed(),
+            lists: prop_oneof![
+                infix(&lists, &["+"], &lists),
+                choice(&lists),
+                (strings.clone(), strings.clone()).prop_map(|(a, b)| format!("[{a}, {b}]")),
+                (lists.clone(), predicate)
+                    .prop_map(|(list, test)| format!("{list}.filter(v, {test})")),
+                (lists.clone(), strings.clone())
+                    .prop_map(|(list, a)| format!("{list}.map(v, v + {a})")),
+            ]
+            .boxed(),
+            times: prop_oneof![
+                choice(&times),
+                ints.clone().prop_map(|a| format!("timestamp({a} / 1000)")),
+                infix(
+                    &times,
+                    &["+", "-"],
+                    &operator(&["duration('36h')", "duration('-1.5s')"])
+                        .prop_map(str::to_owned)
+                        .boxed()
+                ),
+                times.prop_map(|a| format!("timestamp(string({a}))")),
+            ]
+            .boxed(),
+        }
+    }
+}
+
+fn well_typed() -> impl Strategy<Value = String> {
+    let one = Typed::leaves().deeper();
+    let two = one.clone().deeper();
+    let three = two.clone().deeper();
+    prop_oneof![
+        one.bools,
+        two.bools,
+        two.ints,
+        two.doubles,
+        two.strings,
+        two.lists,
+        two.times,
+        three.bools
+    ]
+}
+
 fn member_of_two() -> impl Strategy<Value = &'static str> {
     select(&["contains", "startsWith", "endsWith", "matches", "getHours"][..])
 }
@@ -406,6 +622,36 @@ proptest! {
         let (ours, theirs) = (fill(["(", " + ", ")"]), fill(["plus(", ", ", ")"]));
         prop_assert_eq!(guest(&ours), library(&theirs), "{}", ours);
     }
+}
+
+/// Most of the well-typed expressions have a value, so that it is values that are compared.
+#[test]
+fn a_well_typed_expression_has_the_librarys_value() {
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 2048,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let values = Cell::new(0);
+    let result = runner.run(&well_typed(), |source| {
+        let ours = guest(&source);
+        values.set(values.get() + u32::from(ours != "error"));
+        prop_assert_eq!(ours, library(&source), "{}", source);
+        // And the check of types, which `init` makes, lets it through.
+        if let Err(error) = compile(&format!("{source} == {source}")) {
+            prop_assert!(
+                error.reason.starts_with("the expression always fails"),
+                "{}: {}",
+                source,
+                error.reason
+            );
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(values.get() > 1000, "only {} have values", values.get());
 }
 
 /// The Pratt parser in use makes the same trees as the library's main parser, and refuses the same texts.
