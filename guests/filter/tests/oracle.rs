@@ -415,7 +415,7 @@ impl Typed {
                 "false",
                 "has(nested.a)",
                 "has(nested.x)",
-                "nothing == null",
+                "(nothing == null)",
             ]),
             ints: of(&[
                 "event_time",
