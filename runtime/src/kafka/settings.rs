@@ -19,6 +19,13 @@ impl Settings {
         Some(value)
     }
 
+    /// Keys and values in the order in which they are set; a key may come again. Values may be secret.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// Whether librdkafka takes the values. What depends on several keys, on files or on brokers shows only once a client
     /// is made.
     pub fn check(&self) -> Result<(), Error> {
