@@ -336,7 +336,12 @@ impl AdminOptions {
         let mut error = ErrorText::new();
         // SAFETY: the options are ours, and the error text is as long as we say.
         let code = unsafe {
-            sys::rd_kafka_AdminOptions_set_broker(self.0, broker, error.as_mut_ptr(), ErrorText::LENGTH)
+            sys::rd_kafka_AdminOptions_set_broker(
+                self.0,
+                broker,
+                error.as_mut_ptr(),
+                ErrorText::LENGTH,
+            )
         };
         match Code::of(code).is_none() {
             true => Ok(()),
