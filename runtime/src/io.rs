@@ -78,7 +78,7 @@ pub trait Source {
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error>;
 
     /// The offset after the last record that was read, or passed over as none of the consumer's business (control
-    /// records); `None` before the first read, and after a seek until the next one.
+    /// records): before the first read where the partition starts, after a seek where that went.
     fn position(&mut self, partition: &TopicPartition) -> Option<u64>;
 
     /// Commits, for each partition, the offset of the next record to process. With `wait`, returns when the group has

@@ -188,7 +188,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
 
     /// Takes a batch of one partition all the way to the producer; whether there was one.
     fn pump(&mut self, slot: u32) -> Result<bool, End> {
-        let Some(partition) = self.partitions.get(slot) else {
+        let Some(partition) = self.partitions.get_mut(slot) else {
             return Ok(false);
         };
         let batch = self.source.read(&partition.id, self.settings.batch);
@@ -199,6 +199,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             (Some(&first), Some(&last)) => (first, last + 1),
             _ => return Ok(true),
         };
+        partition.read_to(next);
         let bytes = batch.bytes() + batch.len() * RECORD_OVERHEAD;
         self.counters.records_in.increment(batch.len() as u64);
         let (settings, id) = (&self.settings, &partition.id);

@@ -146,7 +146,12 @@ fn a_stack_overflow_is_a_trap() {
     let Fault::Trap(why) = fault("stack") else {
         panic!("not a trap");
     };
-    assert!(why.contains("stack"), "{why}");
+    // A guest's own stack ends at address 0 of its memory, so which of the two it hits first is the guest's affair.
+    assert!(
+        why.contains("stack exhausted") || why.contains("out of bounds"),
+        "{why}"
+    );
+    assert!(why.contains("recurse"), "it names the function: {why}");
 }
 
 #[test]
@@ -197,6 +202,7 @@ fn what_is_too_much_names_the_limit() {
     }
     let limits = Limits {
         max_output_bytes: 1000,
+        max_output_records: 2_000_000,
         ..Limits::default()
     };
     match faulty(&["flood"], limits).unwrap_err() {

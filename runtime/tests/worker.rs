@@ -94,7 +94,11 @@ fn nothing_undelivered_is_committed() {
     drop(kafka.until("sent", |it| it.sent.len() == 3));
     kafka.feed(1, ["x"]);
     let state = kafka.until("the other partition's sent too", |it| it.sent.len() == 4);
-    assert_eq!(state.commits, []);
+    assert!(
+        state.commits.iter().all(|(_, offset)| *offset == 0),
+        "{:?}",
+        state.commits
+    );
     drop(state);
     kafka.change(|it| it.corked = false);
     drop(kafka.until("committed", |it| {
@@ -159,7 +163,7 @@ fn a_lost_partition_is_not_committed() {
     kafka.feed(1, ["x"]);
     drop(kafka.until("the other goes on", |it| committed(it, 1) == Some(1)));
     running.stop();
-    assert_eq!(committed(&kafka.until("left", |_| true), 0), None);
+    assert!(committed(&kafka.until("left", |_| true), 0) <= Some(0));
 }
 
 #[test]
@@ -174,8 +178,12 @@ fn a_failed_delivery_is_read_again_from_its_batch() {
         [(partition(0), 2)],
         "back to the batch of c and d, once"
     );
-    let first_commits: Vec<u64> = state.commits.iter().map(|(_, offset)| *offset).collect();
-    assert!(first_commits.is_sorted(), "{first_commits:?}");
+    let first = state.commits.iter().filter(|(id, _)| *id == partition(0));
+    let offsets: Vec<u64> = first.map(|(_, offset)| *offset).collect();
+    assert!(
+        offsets.is_sorted(),
+        "never back, and never past what failed: {offsets:?}"
+    );
     let sent = values(&state);
     let again = sent.iter().rposition(|it| it == "c").unwrap();
     assert_eq!(sent[again..], ["c", "d", "e", "f"], "in order once more");

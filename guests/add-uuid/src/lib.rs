@@ -17,6 +17,7 @@ mod config;
 mod tests;
 
 use config::{Checked, Config, Existing, Into, Tombstones, Version};
+use weir_guest::bytes::append;
 use weir_guest::json::{Fields, Found, Kind, Object, Raw};
 use weir_guest::{Needs, Record, Refusal, Transform, Uuid, Verdict, ids, refuse};
 
@@ -119,7 +120,7 @@ impl AddUuid {
             Version::V5 { namespace, from } => named(record, namespace, from, &object)?,
             _ => random(&self.config.version, record)?,
         };
-        object.set(ID, &quoted(&id));
+        object.set_with(ID, |out| ids::write_json(&id, out));
         record.set_value_json(&mut object)?;
         Ok(())
     }
@@ -138,12 +139,12 @@ impl AddUuid {
                 _ => Ok(()),
             };
         }
-        let id = ids::text(&self.id(record, value)?);
+        let id = self.id(record, value)?;
         let (before, after) = &self.key;
         record.set_key_with(|key| {
-            key.extend_from_slice(before);
-            key.extend_from_slice(&id);
-            key.extend_from_slice(after);
+            append(key, before);
+            ids::write_text(&id, key);
+            append(key, after);
         });
         Ok(())
     }
@@ -160,13 +161,15 @@ impl AddUuid {
             }
             _ => {}
         }
-        let id = ids::text(&self.id(record, value)?);
+        let id = self.id(record, value)?;
         let name = self.config.field.as_bytes();
         if exists {
             let others = record.headers().filter(|&(other, _)| other != name);
             record.set_headers(others);
         }
-        record.add_header(name, Some(&id));
+        let mut text = Vec::with_capacity(40);
+        ids::write_text(&id, &mut text);
+        record.add_header(name, Some(&text));
         Ok(())
     }
 
@@ -213,14 +216,6 @@ fn named(
             "field `{from}` is {kind}; an id is made from a string, a number or a boolean"
         ))),
     }
-}
-
-/// The id as a JSON string.
-#[inline]
-fn quoted(id: &Uuid) -> [u8; 38] {
-    let mut quoted = [b'"'; 38];
-    quoted[1..37].copy_from_slice(&ids::text(id));
-    quoted
 }
 
 /// The text of an object that holds the id and nothing else, cut where the id goes.

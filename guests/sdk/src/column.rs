@@ -1,6 +1,7 @@
 //! Columns: read value by value, written value by value. An output column begins when a record first changes it.
 
 use crate::bindings::{Column, Headers};
+use crate::bytes::append;
 
 impl Column {
     /// Value `index`, or `None` if it is null.
@@ -27,7 +28,7 @@ impl Column {
     #[inline]
     pub fn push(&mut self, value: Option<&[u8]>) {
         if let Some(value) = value {
-            self.data.extend_from_slice(value);
+            append(&mut self.data, value);
         }
         self.finish(value.is_none());
     }

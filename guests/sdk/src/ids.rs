@@ -11,6 +11,7 @@ pub use uuid::Variant;
 use uuid::Builder;
 
 use crate::Uuid;
+use crate::bytes::append_words;
 
 /// The draws of one batch.
 pub(crate) struct Ids {
@@ -84,9 +85,9 @@ pub(crate) fn v7(millis: i64, bytes: [u8; 16]) -> Option<Uuid> {
     Some(Builder::from_unix_timestamp_millis(millis, random).into_uuid())
 }
 
-/// An id's text: 36 characters, lower case, with hyphens.
+/// Appends an id's text: 36 characters, lower case, with hyphens.
 #[inline]
-pub fn text(id: &Uuid) -> [u8; 36] {
+pub fn write_text(id: &Uuid, out: &mut Vec<u8>) {
     let bytes = id.as_bytes();
     let hex = |from: usize| {
         hex([
@@ -97,87 +98,173 @@ pub fn text(id: &Uuid) -> [u8; 36] {
         ])
     };
     let (a, b, c, d) = (hex(0), hex(4), hex(8), hex(12));
-    let mut text = [b'-'; 36];
-    text[..8].copy_from_slice(&a);
-    text[9..13].copy_from_slice(&b[..4]);
-    text[14..18].copy_from_slice(&b[4..]);
-    text[19..23].copy_from_slice(&c[..4]);
-    text[24..28].copy_from_slice(&c[4..]);
-    text[28..].copy_from_slice(&d);
-    text
+    const HYPHEN: u64 = b'-' as u64;
+    let words = [
+        a,
+        HYPHEN | b << 32 >> 24 | HYPHEN << 40 | b >> 32 << 48,
+        b >> 48 | HYPHEN << 16 | c << 32 >> 8 | HYPHEN << 56,
+        c >> 32 | d << 32,
+        d >> 32,
+    ];
+    append_words::<36, 5>(out, words);
 }
 
-/// Four bytes as eight hexadecimal digits, all at once in the bytes of a word.
+/// Appends an id's text as a JSON string, in quotes.
+#[inline]
+pub fn write_json(id: &Uuid, out: &mut Vec<u8>) {
+    out.push(b'"');
+    write_text(id, out);
+    out.push(b'"');
+}
+
+/// Four bytes as eight hexadecimal digits, all at once in the bytes of a word, the first in the lowest.
 #[inline(always)]
-fn hex(bytes: [u8; 4]) -> [u8; 8] {
+fn hex(bytes: [u8; 4]) -> u64 {
     let word = u64::from(u32::from_le_bytes(bytes));
     let pairs = (word | word << 16) & 0x0000_ffff_0000_ffff;
     let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
     let nibbles = (bytes >> 4 | bytes << 8) & 0x0f0f_0f0f_0f0f_0f0f;
     // 1 where the digit is a letter, which stands 39 after the digits' place in ASCII.
     let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-    (nibbles + 0x3030_3030_3030_3030 + letters * 39).to_le_bytes()
+    nibbles + 0x3030_3030_3030_3030 + letters * 39
 }
 
 /// One block of the key stream: D. J. Bernstein's cipher with eight rounds, a 64-bit counter and a 64-bit nonce.
 #[inline]
 fn chacha8(key: &[u32; 8], block: u64, stream: u64) -> [u32; 16] {
-    type Row = [u32; 4];
-    #[inline(always)]
-    fn add(a: Row, b: Row) -> Row {
-        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
-    }
-    #[inline(always)]
-    fn xor_turn(a: Row, b: Row, bits: u32) -> Row {
-        std::array::from_fn(|lane| (a[lane] ^ b[lane]).rotate_left(bits))
-    }
-    /// The four columns at once.
-    #[inline(always)]
-    fn quarter_rounds([mut a, mut b, mut c, mut d]: [Row; 4]) -> [Row; 4] {
-        a = add(a, b);
-        d = xor_turn(d, a, 16);
-        c = add(c, d);
-        b = xor_turn(b, c, 12);
-        a = add(a, b);
-        d = xor_turn(d, a, 8);
-        c = add(c, d);
-        b = xor_turn(b, c, 7);
-        [a, b, c, d]
-    }
-    #[inline(always)]
-    fn shift<const N: usize>(row: Row) -> Row {
-        std::array::from_fn(|lane| row[(lane + N) % 4])
-    }
+    // "expand 32-byte k"
+    let constants = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+    let place = [
+        block as u32,
+        (block >> 32) as u32,
+        stream as u32,
+        (stream >> 32) as u32,
+    ];
     let start = [
-        // "expand 32-byte k"
-        [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574],
-        [key[0], key[1], key[2], key[3]],
-        [key[4], key[5], key[6], key[7]],
-        [
-            block as u32,
-            (block >> 32) as u32,
-            stream as u32,
-            (stream >> 32) as u32,
-        ],
+        row::load(constants),
+        row::load([key[0], key[1], key[2], key[3]]),
+        row::load([key[4], key[5], key[6], key[7]]),
+        row::load(place),
     ];
     let mut rows = start;
     for _ in 0..4 {
         rows = quarter_rounds(rows);
         let [a, b, c, d] = rows;
         // The diagonals become columns, and go back.
-        let [a, b, c, d] = quarter_rounds([a, shift::<1>(b), shift::<2>(c), shift::<3>(d)]);
-        rows = [a, shift::<3>(b), shift::<2>(c), shift::<1>(d)];
+        let [a, b, c, d] = quarter_rounds([a, row::left1(b), row::left2(c), row::left3(d)]);
+        rows = [a, row::left3(b), row::left2(c), row::left1(d)];
     }
     let mut words = [0; 16];
-    for (to, (row, start)) in words
-        .as_chunks_mut()
-        .0
-        .iter_mut()
-        .zip(rows.into_iter().zip(start))
-    {
-        *to = add(row, start);
+    for (index, to) in words.as_chunks_mut().0.iter_mut().enumerate() {
+        *to = row::words(row::add(rows[index], start[index]));
     }
     words
+}
+
+/// A quarter round of each of the four columns.
+#[inline(always)]
+fn quarter_rounds([mut a, mut b, mut c, mut d]: [row::Row; 4]) -> [row::Row; 4] {
+    a = row::add(a, b);
+    d = row::turn::<16, 16>(row::xor(d, a));
+    c = row::add(c, d);
+    b = row::turn::<12, 20>(row::xor(b, c));
+    a = row::add(a, b);
+    d = row::turn::<8, 24>(row::xor(d, a));
+    c = row::add(c, d);
+    b = row::turn::<7, 25>(row::xor(b, c));
+    [a, b, c, d]
+}
+
+/// Four words at once, in a vector of the machine's.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod row {
+    use core::arch::wasm32::*;
+
+    pub(super) type Row = v128;
+    pub(super) use core::arch::wasm32::{i32x4_add as add, v128_xor as xor};
+
+    #[inline(always)]
+    pub(super) fn load([a, b, c, d]: [u32; 4]) -> Row {
+        u32x4(a, b, c, d)
+    }
+
+    #[inline(always)]
+    pub(super) fn words(row: Row) -> [u32; 4] {
+        [
+            u32x4_extract_lane::<0>(row),
+            u32x4_extract_lane::<1>(row),
+            u32x4_extract_lane::<2>(row),
+            u32x4_extract_lane::<3>(row),
+        ]
+    }
+
+    /// Turns each word left by `LEFT` bits, which is right by `RIGHT`.
+    #[inline(always)]
+    pub(super) fn turn<const LEFT: u32, const RIGHT: u32>(row: Row) -> Row {
+        v128_or(u32x4_shl(row, LEFT), u32x4_shr(row, RIGHT))
+    }
+
+    #[inline(always)]
+    pub(super) fn left1(row: Row) -> Row {
+        i32x4_shuffle::<1, 2, 3, 0>(row, row)
+    }
+
+    #[inline(always)]
+    pub(super) fn left2(row: Row) -> Row {
+        i32x4_shuffle::<2, 3, 0, 1>(row, row)
+    }
+
+    #[inline(always)]
+    pub(super) fn left3(row: Row) -> Row {
+        i32x4_shuffle::<3, 0, 1, 2>(row, row)
+    }
+}
+
+/// Four words at once, as the compiler sees fit.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod row {
+    pub(super) type Row = [u32; 4];
+
+    #[inline(always)]
+    pub(super) fn load(words: [u32; 4]) -> Row {
+        words
+    }
+
+    #[inline(always)]
+    pub(super) fn words(row: Row) -> [u32; 4] {
+        row
+    }
+
+    #[inline(always)]
+    pub(super) fn add(a: Row, b: Row) -> Row {
+        std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    }
+
+    #[inline(always)]
+    pub(super) fn xor(a: Row, b: Row) -> Row {
+        std::array::from_fn(|lane| a[lane] ^ b[lane])
+    }
+
+    /// Turns each word left by `LEFT` bits, which is right by `RIGHT`.
+    #[inline(always)]
+    pub(super) fn turn<const LEFT: u32, const RIGHT: u32>(row: Row) -> Row {
+        row.map(|word| word << LEFT | word >> RIGHT)
+    }
+
+    #[inline(always)]
+    pub(super) fn left1([a, b, c, d]: Row) -> Row {
+        [b, c, d, a]
+    }
+
+    #[inline(always)]
+    pub(super) fn left2([a, b, c, d]: Row) -> Row {
+        [c, d, a, b]
+    }
+
+    #[inline(always)]
+    pub(super) fn left3([a, b, c, d]: Row) -> Row {
+        [d, a, b, c]
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +303,9 @@ mod tests {
         #[test]
         fn texts_are_those_of_the_uuid_crate(bytes: [u8; 16], millis in 0..1i64 << 48) {
             for id in [v4(bytes), v7(millis, bytes).expect("48 bits"), Uuid::from_bytes(bytes)] {
-                prop_assert_eq!(text(&id).to_vec(), id.to_string().into_bytes());
+                let mut text = Vec::new();
+                write_json(&id, &mut text);
+                prop_assert_eq!(text, format!("\"{id}\"").into_bytes());
             }
             let id = v7(millis, bytes).expect("48 bits");
             prop_assert_eq!((id.as_u128() >> 80) as i64, millis);

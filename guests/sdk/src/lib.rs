@@ -57,6 +57,7 @@
 extern crate self as weir_guest;
 
 pub mod bindings;
+pub mod bytes;
 mod column;
 #[doc(hidden)]
 pub mod export;

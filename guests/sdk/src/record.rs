@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::bindings::{Batch, Headers, LogLevel, Logs, Refusals, TimestampType};
 use crate::column::{HeaderWriter, Writer, empty};
 use crate::ids::{self, Ids};
-use crate::{Needs, Refusal, Uuid, json, refuse};
+use crate::{Needs, Refusal, Uuid, bytes, json, refuse};
 
 /// One record: what came in, and what goes out in its place.
 ///
@@ -138,8 +138,7 @@ impl<'b> Record<'b> {
     /// Sets the key. Unless all records' keys are set, needs [`Needs::KEYS`] for those that aren't; so with the other
     /// setters.
     pub fn set_key(&mut self, key: Option<&[u8]>) {
-        self.key_data(key.is_none())
-            .extend_from_slice(key.unwrap_or_default());
+        bytes::append(self.key_data(key.is_none()), key.unwrap_or_default());
     }
 
     /// Sets the key to the bytes that `write` appends, which go straight to where they belong.
@@ -153,8 +152,7 @@ impl<'b> Record<'b> {
 
     /// Sets the value; null makes the record a tombstone.
     pub fn set_value(&mut self, value: Option<&[u8]>) {
-        self.value_data(value.is_none())
-            .extend_from_slice(value.unwrap_or_default());
+        bytes::append(self.value_data(value.is_none()), value.unwrap_or_default());
     }
 
     /// Sets the value to the bytes that `write` appends, which go straight to where they belong.

@@ -120,7 +120,13 @@ impl<T: Transform> Harness<T> {
         self.run(&[input])
     }
 
-    fn batch(&self, inputs: &[Input]) -> Batch {
+    /// Runs the transform over a batch that [`Harness::batch`] made, and leaves what it returns unread: for benchmarks.
+    pub fn run_batch(&mut self, batch: &Batch) -> Output {
+        self.runner.run(batch)
+    }
+
+    /// The batch that the guest is handed.
+    pub fn batch(&self, inputs: &[Input]) -> Batch {
         let needs = self.runner.needs();
         let mut batch = Batch {
             topic: self.topic.clone(),

@@ -21,6 +21,9 @@ pub(super) struct Partition {
     base: u32,
     /// All below this offset is settled; unknown until the first batch is.
     watermark: Option<u64>,
+    /// The offset after the last record read. What was read and is not settled may be in no ring: a batch that a guest
+    /// refused or broke on.
+    read: Option<u64>,
     /// What was committed last.
     committed: Option<u64>,
     /// Why a delivery failed; nothing more is read until all that's in flight came back.
@@ -68,11 +71,17 @@ impl Partition {
             ring: VecDeque::new(),
             base: 0,
             watermark: None,
+            read: None,
             committed: None,
             failed: None,
             failures: 0,
             pause: None,
         }
+    }
+
+    /// Notes that the records below `next` were read.
+    pub(super) fn read_to(&mut self, next: u64) {
+        self.read = Some(next);
     }
 
     /// Lets the oldest batches go that are wholly delivered; returns their bytes.
@@ -112,6 +121,10 @@ impl Partitions {
 
     pub(super) fn get(&self, slot: u32) -> Option<&Partition> {
         self.slots.get(slot as usize)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Partition> {
+        self.slots.get_mut(slot as usize)?.as_deref_mut()
     }
 
     pub(super) fn ids(&self) -> Vec<TopicPartition> {
@@ -206,6 +219,7 @@ impl Partitions {
         self.bytes -= partition.ring.iter().map(|it| it.bytes).sum::<usize>();
         partition.base = partition.base.wrapping_add(partition.ring.len() as u32);
         partition.ring.clear();
+        partition.read = None;
         let pause = BACK_OFF * 2u32.saturating_pow(partition.failures).min(1000);
         partition.pause = Some(Instant::now() + pause.min(MAX_BACK_OFF));
         partition.failures = partition.failures.saturating_add(1);
@@ -240,10 +254,8 @@ impl Partitions {
     ) -> Vec<(TopicPartition, u64)> {
         let mut offsets = Vec::new();
         for partition in self.slots.iter_mut().flatten() {
-            let settled = match partition.ring.is_empty()
-                && partition.failed.is_none()
-                && !partition.is_paused()
-            {
+            // Only once all that was read is settled does the consumer stand where the group may start again.
+            let settled = match partition.read == partition.watermark && partition.ring.is_empty() {
                 true => position(&partition.id).max(partition.watermark),
                 false => partition.watermark,
             };

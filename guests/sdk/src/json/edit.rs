@@ -4,6 +4,7 @@ use super::fields::{NodeId, Object, ROOT, Slot};
 use super::raw::Kind;
 use super::scan::skip_space;
 use super::{Error, Raw, write_str};
+use crate::bytes::append;
 
 /// An edit of a field.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +58,7 @@ impl Object<'_, '_> {
     /// # Panics
     /// If there is no such field in [`Fields`](super::Fields).
     pub fn set(&mut self, field: usize, value: &[u8]) {
-        self.set_with(field, |out| out.extend_from_slice(value));
+        self.set_with(field, |out| append(out, value));
     }
 
     /// Sets a field to a value, see [`Object::set`].
@@ -191,13 +192,13 @@ impl Object<'_, '_> {
             if splice.start < cursor {
                 continue;
             }
-            out.extend_from_slice(&self.text[cursor..splice.start]);
+            append(out, &self.text[cursor..splice.start]);
             cursor = splice.end;
             match splice.with {
                 With::Scratch { from, to } => {
-                    out.extend_from_slice(&self.found.scratch[from..to]);
+                    append(out, &self.found.scratch[from..to]);
                 }
-                With::Key(node) => out.extend_from_slice(&self.fields.nodes[node as usize].key),
+                With::Key(node) => append(out, &self.fields.nodes[node as usize].key),
                 With::Nothing => {}
                 With::NothingLast => {
                     let kept = base + trimmed(&out[base..]);
@@ -209,32 +210,38 @@ impl Object<'_, '_> {
                 With::Member { node, object } => self.write_member(node, object, base, out),
             }
         }
-        out.extend_from_slice(&self.text[cursor..]);
+        append(out, &self.text[cursor..]);
         Ok(())
     }
 
     /// Appends a member that an object lacks. What has been written ends with what is left of the object's others.
     #[inline]
     fn write_member(&self, node: NodeId, object: Slot, base: usize, out: &mut Vec<u8>) {
-        let last = out[base..].iter().rev().find(|byte| !is_space(byte));
-        if last != Some(&b'{') {
+        if out[base + trimmed(&out[base..]) - 1] != b'{' {
             out.push(b',');
         }
         let first = object.value as usize + 1;
         let first_end = skip_space(self.text, first);
         if self.text[first_end] != b'}' {
-            out.extend_from_slice(&self.text[first..first_end]);
+            append(out, &self.text[first..first_end]);
         }
-        self.write_tree(node, out);
+        match self.set_of(node) {
+            Some((from, to)) => {
+                append(out, &self.fields.nodes[node as usize].key);
+                out.push(b':');
+                append(out, &self.found.scratch[from..to]);
+            }
+            None => self.write_tree(node, out),
+        }
     }
 
     /// Appends a node's key and value: its own, or an object of its children's.
     fn write_tree(&self, node: NodeId, out: &mut Vec<u8>) {
         let place = &self.fields.nodes[node as usize];
-        out.extend_from_slice(&place.key);
+        append(out, &place.key);
         out.push(b':');
         if let Some((from, to)) = self.set_of(node) {
-            out.extend_from_slice(&self.found.scratch[from..to]);
+            append(out, &self.found.scratch[from..to]);
             return;
         }
         out.push(b'{');
@@ -375,7 +382,14 @@ impl Object<'_, '_> {
 }
 
 /// The length without the whitespace at the end.
+#[inline]
 fn trimmed(text: &[u8]) -> usize {
+    // Mostly there's no whitespace, and no loop then.
+    if let Some(last) = text.last()
+        && !is_space(last)
+    {
+        return text.len();
+    }
     text.iter()
         .rposition(|byte| !is_space(byte))
         .map_or(0, |last| last + 1)

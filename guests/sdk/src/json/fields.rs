@@ -65,6 +65,8 @@ pub struct Found {
     pub(crate) earlier: Vec<(NodeId, Slot)>,
     /// The nodes of the containers around the scan's position that have one, each with its depth.
     opened: Vec<(NodeId, usize)>,
+    /// Whether each container around the scan's position is an object, one bit for each depth.
+    outer: [u64; MAX_DEPTH / 64],
     /// The edits, in the order of the calls.
     pub(crate) ops: Vec<Op>,
     /// The texts that edits put in.
@@ -176,8 +178,6 @@ impl Fields {
         if text.len() > u32::MAX as usize {
             return Err(Error::syntax(0, "the text is longer than 4 GiB"));
         }
-        // Whether each container around the current one is an object, one bit for each depth.
-        let mut outer = [0u64; MAX_DEPTH / 64];
         let mut depth = 0;
         let mut in_object = false;
         // The node of the current object, if some of its members are wanted.
@@ -227,8 +227,8 @@ impl Fields {
                         }
                         let bit = 1 << (depth % 64);
                         match in_object {
-                            true => outer[depth / 64] |= bit,
-                            false => outer[depth / 64] &= !bit,
+                            true => found.outer[depth / 64] |= bit,
+                            false => found.outer[depth / 64] &= !bit,
                         }
                         depth += 1;
                         in_object = open == b'{';
@@ -275,7 +275,7 @@ impl Fields {
                     found.opened.pop();
                 }
                 depth -= 1;
-                in_object = outer[depth / 64] >> (depth % 64) & 1 == 1;
+                in_object = found.outer[depth / 64] >> (depth % 64) & 1 == 1;
                 tracked = match found.opened.last() {
                     Some(&(opened, at)) if at == depth && in_object => self.if_parent(opened),
                     _ => NONE,
@@ -389,8 +389,14 @@ impl Fields {
 impl Found {
     #[inline]
     fn reset(&mut self, nodes: usize) {
-        self.slots.clear();
-        self.slots.resize(nodes, Slot::default());
+        if self.slots.len() != nodes {
+            self.slots.clear();
+            self.slots.resize(nodes, Slot::default());
+        }
+        // Not all of a slot, which would be a call to fill memory.
+        for slot in &mut self.slots {
+            slot.key_end = 0;
+        }
         self.earlier.clear();
         self.opened.clear();
         self.ops.clear();

@@ -2,38 +2,50 @@
 
 use std::borrow::Cow;
 
+use super::block::{masked, text_stops};
+use crate::bytes::append;
+
 /// Appends `text` as a JSON string with its quotes. Escapes only what must be: quotes, backslashes and control
 /// characters.
+#[inline]
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
+    let text = text.as_bytes();
     out.push(b'"');
     let mut plain = 0;
-    for (at, &byte) in text.as_bytes().iter().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x08 => b'b',
-            0x0c => b'f',
-            0..0x20 => b'u',
-            _ => continue,
-        };
-        out.extend_from_slice(&text.as_bytes()[plain..at]);
-        out.extend_from_slice(&[b'\\', short]);
-        if short == b'u' {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
-            out.extend_from_slice(&[
-                b'0',
-                b'0',
-                HEX[usize::from(byte >> 4)],
-                HEX[usize::from(byte & 15)],
-            ]);
+    let mut at = 0;
+    while at < text.len() {
+        let stops = masked(text, at, text_stops);
+        if stops == 0 {
+            at += 16;
+            continue;
         }
-        plain = at + 1;
+        at += stops.trailing_zeros() as usize;
+        append(out, &text[plain..at]);
+        write_escape(text[at], out);
+        at += 1;
+        plain = at;
     }
-    out.extend_from_slice(&text.as_bytes()[plain..]);
+    append(out, &text[plain..]);
     out.push(b'"');
+}
+
+#[cold]
+fn write_escape(byte: u8, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match byte {
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
+        0..0x20 => {
+            let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            return;
+        }
+        byte => byte,
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 /// What a well-formed string says, given the text between its quotes.
