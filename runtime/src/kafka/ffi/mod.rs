@@ -6,6 +6,7 @@
 //!
 //! - `mod.rs`: error codes, settings, the client and how it ends.
 //! - `admin.rs`: topics, groups and their offsets.
+//! - `mock.rs`: the mock cluster.
 //! - `partitions.rs`: lists of partitions with offsets.
 //! - `producer.rs`: sending and deliveries.
 //! - `properties.rs`: which settings there are.
@@ -23,11 +24,13 @@ use anyhow::{Context, Error, anyhow, bail};
 use rdkafka_sys as sys;
 
 mod admin;
+mod mock;
 mod partitions;
 mod producer;
 mod properties;
 mod queue;
 
+pub(super) use mock::Mock;
 pub(super) use partitions::{Entry, PartitionList};
 pub(super) use producer::{Message, Producer, Refusal};
 pub(super) use properties::{Property, properties};
