@@ -82,6 +82,25 @@ impl Pipeline {
         )
     }
 
+    /// The same pipeline, of the same group, with one piece of its tables in place of another.
+    ///
+    /// # Panics
+    /// If it has no such piece.
+    #[track_caller]
+    pub fn replace(&self, from: &str, to: &str) -> Pipeline {
+        let mut pipeline = self.clone();
+        let tables = [
+            &mut pipeline.keys,
+            &mut pipeline.consumer,
+            &mut pipeline.producer,
+            &mut pipeline.transforms,
+        ];
+        let lines = tables.into_iter().flatten().find(|it| it.contains(from));
+        let lines = lines.unwrap_or_else(|| panic!("pipeline {:?} has no {from}", self.name));
+        *lines = lines.replace(from, to);
+        pipeline
+    }
+
     /// Its consumer group.
     pub fn group(&self) -> &str {
         &self.group

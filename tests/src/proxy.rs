@@ -1,7 +1,7 @@
 //! A door to the broker that a test opens when it likes.
 
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use crate::{must, weir::free_address};
@@ -37,8 +37,7 @@ impl Proxy {
 }
 
 fn connect(client: TcpStream, target: &str) -> io::Result<()> {
-    // The broker may be known by a name that is IPv6 first.
-    let broker = TcpStream::connect(target.replace("localhost", &Ipv4Addr::LOCALHOST.to_string()))?;
+    let broker = TcpStream::connect(target)?;
     for (mut from, mut to) in [
         (client.try_clone()?, broker.try_clone()?),
         (broker, client),
