@@ -165,6 +165,9 @@ pub fn consumer_settings(options: &ConsumerOptions<'_>) -> Result<Settings, Refu
         }
     } else {
         settings.push("partition.assignment.strategy", "cooperative-sticky");
+        // How long a killed worker's partitions rest. The client's default of 45 s is for members that pause for a
+        // garbage collector.
+        settings.push("session.timeout.ms", 10_000);
     }
     // The default of 1 s is how long a partition rests once its queue is full, which is most of the time when the
     // queue is small.
