@@ -217,8 +217,7 @@ impl Object<'_, '_> {
     /// Appends a member that an object lacks. What has been written ends with what is left of the object's others.
     #[inline]
     fn write_member(&self, node: NodeId, object: Slot, base: usize, out: &mut Vec<u8>) {
-        let last = out[base..].iter().rev().find(|byte| !is_space(byte));
-        if last != Some(&b'{') {
+        if out[base + trimmed(&out[base..]) - 1] != b'{' {
             out.push(b',');
         }
         let first = object.value as usize + 1;
@@ -226,7 +225,14 @@ impl Object<'_, '_> {
         if self.text[first_end] != b'}' {
             append(out, &self.text[first..first_end]);
         }
-        self.write_tree(node, out);
+        match self.set_of(node) {
+            Some((from, to)) => {
+                append(out, &self.fields.nodes[node as usize].key);
+                out.push(b':');
+                append(out, &self.found.scratch[from..to]);
+            }
+            None => self.write_tree(node, out),
+        }
     }
 
     /// Appends a node's key and value: its own, or an object of its children's.
@@ -376,7 +382,14 @@ impl Object<'_, '_> {
 }
 
 /// The length without the whitespace at the end.
+#[inline]
 fn trimmed(text: &[u8]) -> usize {
+    // Mostly there's no whitespace, and no loop then.
+    if let Some(last) = text.last()
+        && !is_space(last)
+    {
+        return text.len();
+    }
     text.iter()
         .rposition(|byte| !is_space(byte))
         .map_or(0, |last| last + 1)
