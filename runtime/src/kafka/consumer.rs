@@ -171,6 +171,9 @@ impl Source for KafkaSource {
                     lost: self.client.is_assignment_lost(),
                 }),
                 ClientEvent::Commit(Code::NO_OFFSET, _) => None,
+                ClientEvent::Commit(Code::ILLEGAL_GENERATION | Code::REBALANCE_IN_PROGRESS, _) => {
+                    Some(Event::Uncommitted)
+                }
                 ClientEvent::Commit(code, entries) => {
                     commit_result(code, &entries).err().map(Event::Trouble)
                 }

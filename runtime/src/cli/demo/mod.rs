@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub use screen::{After, Mode, Sample, Screen, Snapshot, Step};
 
 use super::args::{Demo, Produce};
-use super::produce::{Feed, produce};
+use super::produce::{Feed, Progress, produce};
 use super::run::{runtime, signals};
 use crate::chain::Chain;
 use crate::cluster::{self, Cluster};
@@ -84,7 +84,7 @@ pub fn run(args: &Demo) -> Result<()> {
             }
         }
     }
-    let config = config(&servers, &input, &output, &suffix)?;
+    let config = config(&servers, &input, &output, &suffix, mock.is_some())?;
     let host = Host::new(Compiler::this_program(), cache())?;
     let pipeline = Arc::new(Pipeline::load(&host, &config.pipelines[0], None)?);
     let demo = Running {
@@ -136,7 +136,7 @@ impl Running<'_> {
         let waker = Waker::new()?;
         let sink = KafkaSink::new(&producer_settings(&options)?, &topics, &waker)?;
         let mut feed = Feed::new(sink, waker);
-        produce(&self.source(), &self.stop, |fake| {
+        produce(&self.source(), Progress::Silent, &self.stop, |fake| {
             feed.send(fake, Some(partition_of(fake.key)))?;
             self.made.fetch_add(1, Ordering::Relaxed);
             Ok(())
@@ -260,7 +260,7 @@ impl Running<'_> {
         records.count = std::num::NonZeroU64::new(SAMPLES as u64);
         records.rate = super::args::Rate::Max;
         let topic = &cluster.inputs[0];
-        produce(&records, &stop, |fake| {
+        produce(&records, Progress::Silent, &stop, |fake| {
             let partition = partition_of(fake.key);
             let offset = &mut offsets[partition as usize];
             let mut batch = Batch::new(topic.name.as_str().into(), partition);
@@ -317,8 +317,20 @@ fn partition_of(key: &[u8]) -> i32 {
     (key.iter().map(|&byte| usize::from(byte)).sum::<usize>() % PARTITIONS) as i32
 }
 
-fn config(servers: &str, input: &str, output: &str, suffix: &str) -> Result<Config> {
+fn config(servers: &str, input: &str, output: &str, suffix: &str, is_mock: bool) -> Result<Config> {
     let guests = guests()?;
+    // librdkafka's mock takes a session's timeout to form a group, and a fetch's longest wait to see a new record.
+    let patience = match is_mock {
+        true => {
+            r#"
+[pipelines.demo.consumer]
+"session.timeout.ms" = 1000
+"heartbeat.interval.ms" = 200
+"fetch.wait.max.ms" = 50
+"#
+        }
+        false => "",
+    };
     let text = format!(
         r#"
 modules = {guests:?}
@@ -345,7 +357,7 @@ config = {{ from = "timestamp", rename = "event_time", to = "iso_date" }}
 name = "even"
 module = "filter.wasm"
 config = {{ keep = "event_time % 2 == 0" }}
-"#
+{patience}"#
     );
     let surroundings = Surroundings {
         variable: &|_| None,

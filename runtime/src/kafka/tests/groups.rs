@@ -167,16 +167,16 @@ fn a_commit_that_fails_later_is_trouble() {
 fn start_says_where_a_new_group_begins() {
     let cluster = cluster(1);
     let mut writer = Writer::new(&producer(&cluster, &[]));
-    let headers = Headers::default();
-    for number in 0..10u64 {
-        let text = number.to_string();
-        let record = Outgoing {
-            timestamp: 1_000 * (number as i64 + 1),
-            ..outgoing(Some(0), text.as_bytes(), &headers, number)
-        };
-        writer.sink.send(&record).unwrap();
-        // One batch each: a broker finds a batch by its time.
-        writer.settle(number as usize + 1);
+    writer.numbers(1, 0..10);
+    // The mock cluster finds no record by its time: any time is after the last.
+    for (start, first) in [(Start::Earliest, 0), (Start::Time(99_999), 10)] {
+        let mut reader = Reader::new(&consumer(&cluster, &[]), start);
+        reader.join(1);
+        assert_eq!(
+            reader.source.position(&partition(0)),
+            Some(first),
+            "{start:?}"
+        );
     }
     let mut reader = Reader::new(&consumer(&cluster, &[]), Start::Latest);
     reader.join(1);

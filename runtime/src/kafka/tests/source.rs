@@ -110,7 +110,8 @@ fn what_is_sent_comes_back_byte_for_byte() {
         ],
     );
     headers.push_record(2, [(&b"last"[..], None)]);
-    let records: [(Option<&[u8]>, Option<&[u8]>, i64); 4] = [
+    type Fields = (Option<&'static [u8]>, Option<&'static [u8]>, i64);
+    let records: [Fields; 4] = [
         (None, None, 1),
         (Some(b""), Some(b""), 1_634_221_557_011),
         (Some(b"\xff\x00"), None, 9_999_999_999_999),
