@@ -38,10 +38,7 @@ impl Proxy {
 
 fn connect(client: TcpStream, target: &str) -> io::Result<()> {
     let broker = TcpStream::connect(target)?;
-    for (mut from, mut to) in [
-        (client.try_clone()?, broker.try_clone()?),
-        (broker, client),
-    ] {
+    for (mut from, mut to) in [(client.try_clone()?, broker.try_clone()?), (broker, client)] {
         thread::spawn(move || {
             // The end of one way is the end of the connection.
             let _ = io::copy(&mut from, &mut to);

@@ -112,7 +112,10 @@ pub fn replayed_ids(input: &[Consumed], output: &[Consumed], most: usize) -> Vec
             twins.iter().min_by_key(fewest).copied()
         });
         let Some(place) = place else {
-            panic!("nothing in the input makes {text} with the key {:?}", record.key);
+            panic!(
+                "nothing in the input makes {text} with the key {:?}",
+                record.key
+            );
         };
         let Some(id) = wanted[place].id_in(record) else {
             panic!("{record:?}\nis not\n{:?}", wanted[place]);
@@ -185,8 +188,14 @@ mod tests {
         assert!(panics(&inputs, &[second.clone(), first.clone()]), "order");
         let twice = [first.clone(), first.clone(), second.clone()];
         assert!(panics(&inputs, &twice), "twice");
-        assert!(panics(&inputs, &[first.clone(), output(2, date[1], ID)]), "ids");
-        assert!(panics(&inputs, &[output(0, date[1], ID), second.clone()]), "date");
+        assert!(
+            panics(&inputs, &[first.clone(), output(2, date[1], ID)]),
+            "ids"
+        );
+        assert!(
+            panics(&inputs, &[output(0, date[1], ID), second.clone()]),
+            "date"
+        );
         let odd = [first, output(1, date[0], &ID.replace('9', "7")), second];
         assert!(panics(&inputs, &odd), "odd");
     }

@@ -179,7 +179,10 @@ impl Weir {
     pub fn wait_not_ready(&mut self, words: &[&str]) -> String {
         self.wait_until(&format!("/readyz says no: {words:?}"), MINUTE, |weir| {
             let reasons = weir.not_ready()?;
-            words.iter().all(|it| reasons.contains(it)).then_some(reasons)
+            words
+                .iter()
+                .all(|it| reasons.contains(it))
+                .then_some(reasons)
         })
     }
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use weir_tests::{
-    Consumed, MINUTE, Pipeline, Record, Scratch, Signal, Topic, Weir, config, seed,
-};
+use weir_tests::{Consumed, MINUTE, Pipeline, Record, Scratch, Signal, Topic, Weir, config, seed};
 
 const RECORDS: usize = 6_000;
 

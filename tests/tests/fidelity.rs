@@ -12,7 +12,11 @@ fn copies(input: &Topic, outputs: [&Topic; 3]) -> Vec<Pipeline> {
         Pipeline::new("filter", input, filter).transform("all", "filter", keep),
         Pipeline::new("two", input, faulty)
             .transform("all", "filter", keep)
-            .transform("again", "filter", "config = { drop = \"record.partition < 0\" }"),
+            .transform(
+                "again",
+                "filter",
+                "config = { drop = \"record.partition < 0\" }",
+            ),
     ];
     let same = |it: Pipeline| it.set("partition = \"same\"");
     pipelines.into_iter().map(same).collect()
@@ -23,7 +27,10 @@ fn check(input: &Topic, settings: &[(&str, &str)], producer: &str) {
     let scratch = Scratch::new();
     let outputs = [(); 3].map(|()| Topic::create_with(input.partitions(), settings));
     let pipelines = copies(input, outputs.each_ref());
-    let pipelines: Vec<Pipeline> = pipelines.into_iter().map(|it| it.producer(producer)).collect();
+    let pipelines: Vec<Pipeline> = pipelines
+        .into_iter()
+        .map(|it| it.producer(producer))
+        .collect();
     let mut weir = Weir::start(&scratch, &config(&pipelines.iter().collect::<Vec<_>>()));
     for pipeline in &pipelines {
         weir.wait_done(input, pipeline.group());
@@ -33,7 +40,10 @@ fn check(input: &Topic, settings: &[(&str, &str)], producer: &str) {
     for (output, pipeline) in outputs.iter().zip(&pipelines) {
         let outputs = output.consume();
         for (output, input) in outputs.iter().zip(&inputs) {
-            assert!(output == input, "{pipeline:?} made {output:?}\nof {input:?}");
+            assert!(
+                output == input,
+                "{pipeline:?} made {output:?}\nof {input:?}"
+            );
         }
         assert_eq!(outputs.len(), inputs.len());
     }

@@ -37,7 +37,10 @@ fn the_hash_is_java_s() {
         ("foobar", -790_332_482),
         ("a-little-bit-long-string", -985_981_536),
         ("a-little-bit-longer-string", -1_486_304_829),
-        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        (
+            "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+            -58_897_971,
+        ),
         ("abc", 479_470_107),
     ];
     for (key, hash) in cases {
@@ -60,7 +63,11 @@ fn numbered(input: &Topic, key: impl Fn(usize) -> Option<Vec<u8>>) {
 /// The number in a record's value, which stands first.
 fn number(record: &Consumed) -> usize {
     let text = std::str::from_utf8(record.value.as_deref().unwrap()).unwrap();
-    let digits: String = text.chars().filter(|c| *c != '"').skip_while(|c| !c.is_ascii_digit()).collect();
+    let digits: String = text
+        .chars()
+        .filter(|c| *c != '"')
+        .skip_while(|c| !c.is_ascii_digit())
+        .collect();
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
     digits[..end].parse().unwrap()
 }
@@ -125,7 +132,11 @@ fn the_key_after_the_chain_decides() {
         _ => Some(format!("key {n}").into_bytes()),
     };
     numbered(&input, key);
-    let pipeline = Pipeline::new("new-keys", &input, &output).transform("id", "add-uuid", "config = { into = \"key\" }");
+    let pipeline = Pipeline::new("new-keys", &input, &output).transform(
+        "id",
+        "add-uuid",
+        "config = { into = \"key\" }",
+    );
     let outputs = run(&input, &output, pipeline);
     let mut new = 0;
     for record in &outputs {
@@ -134,7 +145,10 @@ fn the_key_after_the_chain_decides() {
         new += usize::from(weir_tests::seed::is_uuid_v4(json["id"].as_str().unwrap()));
         assert_eq!(record.partition, by_key(text.as_bytes(), 5), "{text}");
         // The value is none of its business.
-        assert_eq!(record.value, Some(format!("{{\"n\":{}}}", number(record)).into_bytes()));
+        assert_eq!(
+            record.value,
+            Some(format!("{{\"n\":{}}}", number(record)).into_bytes())
+        );
     }
     assert_eq!(new, 3_000);
     // Records that end with the same key keep their order, if they come from one partition.
@@ -147,7 +161,11 @@ fn partition_same_keeps_number_and_order_whatever_the_key() {
     numbered(&input, |n| Some(format!("key {n}").into_bytes()));
     let pipeline = Pipeline::new("same", &input, &output)
         .set("partition = \"same\"")
-        .transform("id", "add-uuid", "config = { into = \"key\", existing = \"replace\" }");
+        .transform(
+            "id",
+            "add-uuid",
+            "config = { into = \"key\", existing = \"replace\" }",
+        );
     let outputs = run(&input, &output, pipeline);
     for record in &outputs {
         assert_eq!(record.partition, number(record) as i32 % 3);
@@ -164,7 +182,11 @@ fn partition_same_waits_for_enough_partitions() {
     numbered(&input, |_| None);
     let pipeline = Pipeline::new("same", &input, &output).set("partition = \"same\"");
     let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
-    weir.wait_not_ready(&["partition = \"same\" needs as many partitions", "(2)", "(3)"]);
+    weir.wait_not_ready(&[
+        "partition = \"same\" needs as many partitions",
+        "(2)",
+        "(3)",
+    ]);
     output.grow(3);
     weir.wait_done(&input, pipeline.group());
     assert_eq!(weir.terminate(), Some(0));

@@ -46,7 +46,11 @@ fn a_hundred_thousand_records_come_out_right() {
     let inspected = Weir::command(
         &scratch,
         MINUTE,
-        &["inspect", "--json", weir_tests::guest("filter").to_str().unwrap()],
+        &[
+            "inspect",
+            "--json",
+            weir_tests::guest("filter").to_str().unwrap(),
+        ],
     );
     let inspected: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
     let version = &inspected["digest"].as_str().unwrap()[..12];
@@ -54,11 +58,18 @@ fn a_hundred_thousand_records_come_out_right() {
         .lines()
         .find(|line| line.starts_with("weir_records_dropped_total") && line.contains("\"even\""))
         .unwrap();
-    assert!(series.contains(&format!("version=\"{version}\"")), "{series}");
+    assert!(
+        series.contains(&format!("version=\"{version}\"")),
+        "{series}"
+    );
     assert_eq!(weir.counter("weir_pipeline_up", &[stocks]), 1);
 
     assert_eq!(weir.terminate(), Some(0));
-    let committed: Vec<i64> = input.committed(pipeline.group()).into_iter().flatten().collect();
+    let committed: Vec<i64> = input
+        .committed(pipeline.group())
+        .into_iter()
+        .flatten()
+        .collect();
     assert_eq!(committed, input.ends());
 }
 
@@ -86,5 +97,8 @@ fn the_same_record_gets_the_same_id_in_another_group() {
     assert_eq!(weir.terminate(), Some(0));
     let both = [outputs.remove(0), other.consume()].concat();
     let replayed = seed::replayed_ids(&input.consume(), &both, 2);
-    assert!(replayed.iter().all(|ids| ids[0] != ids[1]), "another pipeline's ids are its own");
+    assert!(
+        replayed.iter().all(|ids| ids[0] != ids[1]),
+        "another pipeline's ids are its own"
+    );
 }
