@@ -319,12 +319,13 @@ fn partition_of(key: &[u8]) -> i32 {
 
 fn config(servers: &str, input: &str, output: &str, suffix: &str, is_mock: bool) -> Result<Config> {
     let guests = guests()?;
-    // librdkafka's mock takes a session's timeout to form a group, and a fetch's longest wait to see a new record.
+    // librdkafka's mock takes a session's timeout less a second to form a group, and a fetch's longest wait to see a new
+    // record. With a timeout of a second it may end a waiting member's session just before it answers, and never answer.
     let patience = match is_mock {
         true => {
             r#"
 [pipelines.demo.consumer]
-"session.timeout.ms" = 1000
+"session.timeout.ms" = 2000
 "heartbeat.interval.ms" = 200
 "fetch.wait.max.ms" = 50
 "#
