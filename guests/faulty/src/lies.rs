@@ -45,7 +45,7 @@ pub const LIES: [&str; 30] = [
     "log-utf8",
 ];
 
-/// Changes what has been done for a batch into a lie. The record at `index` has been taken, last.
+/// Changes what has been done for a batch into a lie. The record at `index` has been taken.
 pub(crate) fn tell(
     lie: &str,
     index: u32,
@@ -59,6 +59,7 @@ pub(crate) fn tell(
         (0..count).for_each(|_| column.push(Some(b"abc")));
         column
     };
+    let last = output.take.last().copied().unwrap_or(index);
     let mut values = right(rows);
     let mut headers = empty_headers();
     headers.counts = vec![1; rows];
@@ -73,7 +74,7 @@ pub(crate) fn tell(
         "ends-decrease" => {
             values = right(rows.max(2));
             values.ends[0] = u32::MAX;
-            output.take.resize(rows.max(2), index);
+            output.take.resize(rows.max(2), last);
             output.values = Some(values);
         }
         "data-too-long" => {
@@ -89,7 +90,7 @@ pub(crate) fn tell(
             output.values = Some(values);
         }
         "nulls-too-short" => {
-            output.take.resize(rows.max(9), index);
+            output.take.resize(rows.max(9), last);
             values = right(rows.max(9));
             values.nulls = vec![0];
             output.values = Some(values);
@@ -100,7 +101,7 @@ pub(crate) fn tell(
         }
         "null-bit-past-end" => {
             let rows = (rows / 8 + 1) * 8 - 1;
-            output.take.resize(rows, index);
+            output.take.resize(rows, last);
             values = right(rows);
             values.nulls = vec![0; rows / 8 + 1];
             values.nulls[rows / 8] = 0x80;
@@ -124,7 +125,7 @@ pub(crate) fn tell(
             headers.counts = vec![0; rows.max(2)];
             headers.counts[0] = u32::MAX;
             headers.counts[1] = rows as u32 + 1;
-            output.take.resize(rows.max(2), index);
+            output.take.resize(rows.max(2), last);
             output.headers = Some(headers);
         }
         "header-values" => {
@@ -146,22 +147,22 @@ pub(crate) fn tell(
         "output-index" => output.outputs = Some(vec![1000; rows]),
         "refused-and-taken" => refuse(output, index, "taken too"),
         "refused-twice" => {
-            output.take.pop();
+            output.take.retain(|&taken| taken != index);
             refuse(output, index, "once");
             refuse(output, index, "and once more");
         }
         "refused-index" => refuse(output, batch.count, "no such record"),
         "reason-count" => {
-            output.take.pop();
+            output.take.retain(|&taken| taken != index);
             output.refused.indexes.push(index);
         }
         "reason-utf8" => {
-            output.take.pop();
+            output.take.retain(|&taken| taken != index);
             output.refused.indexes.push(index);
             output.refused.reasons.push(Some(b"\xff"));
         }
         "reason-null" => {
-            output.take.pop();
+            output.take.retain(|&taken| taken != index);
             output.refused.indexes.push(index);
             output.refused.reasons.push(None);
         }

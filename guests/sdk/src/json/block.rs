@@ -67,6 +67,12 @@ mod vector {
         )))
     }
 
+    /// Bytes that are the same in both.
+    #[inline(always)]
+    pub(crate) fn equal(one: &Block, other: &Block) -> u32 {
+        u32::from(i8x16_bitmask(i8x16_eq(load(one), load(other))))
+    }
+
     /// ASCII digits.
     #[inline(always)]
     pub(crate) fn digits(block: &Block) -> u32 {
@@ -116,6 +122,13 @@ mod vector {
         }
     }
 
+    /// Bytes that are the same in both.
+    #[inline(always)]
+    pub(crate) fn equal(one: &Block, other: &Block) -> u32 {
+        // SAFETY: see above.
+        unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(load(one), load(other))) as u32 }
+    }
+
     /// ASCII digits.
     #[inline(always)]
     pub(crate) fn digits(block: &Block) -> u32 {
@@ -159,6 +172,13 @@ mod scalar {
         mask(block, |byte| matches!(byte, b'"' | b'\\' | 0..0x20))
     }
 
+    /// Bytes that are the same in both.
+    pub(crate) fn equal(one: &Block, other: &Block) -> u32 {
+        (0..16).fold(0, |mask, index| {
+            mask | u32::from(one[index] == other[index]) << index
+        })
+    }
+
     /// ASCII digits.
     pub(crate) fn digits(block: &Block) -> u32 {
         mask(block, |byte| byte.is_ascii_digit())
@@ -169,12 +189,12 @@ mod scalar {
     all(target_arch = "wasm32", target_feature = "simd128"),
     all(target_arch = "x86_64", target_feature = "sse2")
 )))]
-pub(crate) use scalar::{digits, string_stops, text_stops};
+pub(crate) use scalar::{digits, equal, string_stops, text_stops};
 #[cfg(any(
     all(target_arch = "wasm32", target_feature = "simd128"),
     all(target_arch = "x86_64", target_feature = "sse2")
 ))]
-pub(crate) use vector::{digits, string_stops, text_stops};
+pub(crate) use vector::{digits, equal, string_stops, text_stops};
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +209,8 @@ mod tests {
                 assert_eq!(string_stops(&block), scalar::string_stops(&block));
                 assert_eq!(text_stops(&block), scalar::text_stops(&block));
                 assert_eq!(digits(&block), scalar::digits(&block));
+                let other = [b'x'; 16];
+                assert_eq!(equal(&block, &other), scalar::equal(&block, &other));
             }
         }
     }

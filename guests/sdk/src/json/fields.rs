@@ -1,10 +1,12 @@
 //! The scan: one pass over a text, which checks it and notes where the wanted fields are.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::edit::{Op, Splice};
 use super::raw::{Kind, Raw};
 use super::scan::{literal, number, skip_space, string};
+use super::shape::{Member, Shape};
 use super::{Cause, Error, MAX_DEPTH, write_str};
 
 /// The fields that a transform reads or changes, compiled once from their paths. A field is named by its index in the
@@ -15,11 +17,16 @@ pub struct Fields {
     pub(crate) nodes: Vec<Node>,
     /// The node of each field.
     pub(crate) wanted: Vec<NodeId>,
+    /// Tells these fields from others, for what is remembered of a scan; clones share it. Never 0.
+    number: u64,
 }
+
+/// The number of the next fields.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) type NodeId = u32;
 pub(crate) const ROOT: NodeId = 0;
-const NONE: NodeId = NodeId::MAX;
+pub(crate) const NO_NODE: NodeId = NodeId::MAX;
 
 /// A field that is wanted, or an object in which some are.
 #[derive(Clone, Debug)]
@@ -67,6 +74,9 @@ pub struct Found {
     opened: Vec<(NodeId, usize)>,
     /// Whether each container around the scan's position is an object, one bit for each depth.
     outer: [u64; MAX_DEPTH / 64],
+    /// The members of the outermost object.
+    members: Vec<Member>,
+    shape: Shape,
     /// The edits, in the order of the calls.
     pub(crate) ops: Vec<Op>,
     /// The texts that edits put in.
@@ -120,6 +130,7 @@ impl Fields {
         Fields {
             nodes: vec![root],
             wanted: Vec::new(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -157,6 +168,16 @@ impl Fields {
         text: &'t [u8],
         found: &'f mut Found,
     ) -> Result<Object<'t, 'f>, Error> {
+        found.reset(self.nodes.len());
+        if let Some(non_ascii) = found.shape.find(self.number, text, &mut found.slots) {
+            check_utf8(text, non_ascii)?;
+            found.shape.hit();
+            return Ok(Object {
+                text,
+                fields: self,
+                found,
+            });
+        }
         let root = self.scan_value(text, found)?;
         match root.kind() {
             Kind::Object => Ok(Object {
@@ -181,12 +202,14 @@ impl Fields {
         let mut depth = 0;
         let mut in_object = false;
         // The node of the current object, if some of its members are wanted.
-        let mut tracked = NONE;
+        let mut tracked = NO_NODE;
         // The node of the value that is read next.
         let mut node = ROOT;
         let mut non_ascii = false;
+        // Whether the value is an object of nothing but scalars so far.
         let start = skip_space(text, 0);
         let mut pos = start;
+        let mut is_flat = text.get(start) == Some(&b'{');
         found.slots[ROOT as usize] = Slot {
             key_end: 1,
             ..Slot::default()
@@ -196,11 +219,12 @@ impl Fields {
                 if text.get(pos) != Some(&b'"') {
                     return Err(unexpected(text, pos, "expected a field name in quotes"));
                 }
+                let key_start = pos;
                 let key = string(text, pos + 1, &mut non_ascii)?;
-                node = NONE;
-                if tracked != NONE {
+                node = NO_NODE;
+                if tracked != NO_NODE {
                     node = self.child(tracked, text, pos + 1, key.end - 1, key.escaped);
-                    if node != NONE {
+                    if node != NO_NODE {
                         self.start_member(found, node, pos, key.end);
                     }
                 }
@@ -209,14 +233,26 @@ impl Fields {
                     return Err(unexpected(text, pos, "expected ':'"));
                 }
                 pos = skip_space(text, pos + 1);
+                if is_flat {
+                    found.members.push(Member {
+                        slot: Slot {
+                            key: key_start as u32,
+                            key_end: key.end as u32,
+                            value: pos as u32,
+                            end: 0,
+                        },
+                        node,
+                    });
+                }
             }
-            if node != NONE {
+            if node != NO_NODE {
                 found.slots[node as usize].value = pos as u32;
             }
             match text.get(pos) {
                 Some(b'"') => pos = string(text, pos + 1, &mut non_ascii)?.end,
                 Some(b'-' | b'0'..=b'9') => pos = number(text, pos)?,
                 Some(&open @ (b'{' | b'[')) => {
+                    is_flat &= depth == 0;
                     pos = skip_space(text, pos + 1);
                     // In ASCII a closing bracket stands two after its opening one.
                     if text.get(pos) == Some(&(open + 2)) {
@@ -232,23 +268,26 @@ impl Fields {
                         }
                         depth += 1;
                         in_object = open == b'{';
-                        tracked = NONE;
-                        if node != NONE {
+                        tracked = NO_NODE;
+                        if node != NO_NODE {
                             found.opened.push((node, depth));
                             if in_object {
                                 tracked = self.if_parent(node);
                             }
                         }
-                        node = NONE;
+                        node = NO_NODE;
                         continue 'value;
                     }
                 }
                 Some(_) => pos = literal(text, pos)?,
                 None => return Err(unexpected(text, pos, "expected a value")),
             }
+            if is_flat && let Some(member) = found.members.last_mut() {
+                member.slot.end = pos as u32;
+            }
             // The value has been read, and perhaps it was the last one of its container, and that of its own.
             loop {
-                if node != NONE {
+                if node != NO_NODE {
                     found.slots[node as usize].end = pos as u32;
                 }
                 if depth == 0 {
@@ -258,7 +297,7 @@ impl Fields {
                 match text.get(pos) {
                     Some(b',') => {
                         pos = skip_space(text, pos + 1);
-                        node = NONE;
+                        node = NO_NODE;
                         continue 'value;
                     }
                     Some(b'}') if in_object => {}
@@ -267,7 +306,7 @@ impl Fields {
                     _ => return Err(unexpected(text, pos, "expected ',' or ']'")),
                 }
                 pos += 1;
-                node = NONE;
+                node = NO_NODE;
                 if let Some(&(opened, at)) = found.opened.last()
                     && at == depth
                 {
@@ -278,7 +317,7 @@ impl Fields {
                 in_object = found.outer[depth / 64] >> (depth % 64) & 1 == 1;
                 tracked = match found.opened.last() {
                     Some(&(opened, at)) if at == depth && in_object => self.if_parent(opened),
-                    _ => NONE,
+                    _ => NO_NODE,
                 };
             }
         }
@@ -287,8 +326,10 @@ impl Fields {
             let pos = skip_space(text, end);
             return Err(Error::syntax(pos, "expected nothing after the value"));
         }
-        if non_ascii && let Err(error) = std::str::from_utf8(text) {
-            return Err(Error::syntax(error.valid_up_to(), "invalid UTF-8"));
+        check_utf8(text, non_ascii)?;
+        if is_flat && found.earlier.is_empty() {
+            let root = found.slots[ROOT as usize];
+            found.shape.learn(self.number, text, root, &found.members);
         }
         Ok(Raw::checked(&text[start..end]))
     }
@@ -320,7 +361,7 @@ impl Fields {
     #[inline(always)]
     fn if_parent(&self, node: NodeId) -> NodeId {
         match self.nodes[node as usize].children.is_empty() {
-            true => NONE,
+            true => NO_NODE,
             false => node,
         }
     }
@@ -351,18 +392,18 @@ impl Fields {
                 return child;
             }
         }
-        NONE
+        NO_NODE
     }
 
     #[cold]
     fn escaped_child(&self, children: &[NodeId], key: &[u8]) -> NodeId {
         // Its UTF-8 has yet to be checked.
         let Ok(key) = std::str::from_utf8(key) else {
-            return NONE;
+            return NO_NODE;
         };
         let key = Raw::checked(key.as_bytes());
         let named = |&&child: &&NodeId| key.says(&self.nodes[child as usize].name);
-        children.iter().find(named).copied().unwrap_or(NONE)
+        children.iter().find(named).copied().unwrap_or(NO_NODE)
     }
 
     fn child_or_new(&mut self, parent: NodeId, name: String, path: &str) -> NodeId {
@@ -399,6 +440,7 @@ impl Found {
         }
         self.earlier.clear();
         self.opened.clear();
+        self.members.clear();
         self.ops.clear();
         self.scratch.clear();
     }
@@ -457,6 +499,15 @@ fn prefix(text: &[u8], start: usize, len: usize) -> u64 {
         1..8 => word & (u64::MAX >> (64 - 8 * len)),
         _ => word,
     }
+}
+
+/// Checks the UTF-8 of a text, if it's known to have `non_ascii` bytes.
+#[inline(always)]
+fn check_utf8(text: &[u8], non_ascii: bool) -> Result<(), Error> {
+    if non_ascii && let Err(error) = std::str::from_utf8(text) {
+        return Err(Error::syntax(error.valid_up_to(), "invalid UTF-8"));
+    }
+    Ok(())
 }
 
 #[cold]

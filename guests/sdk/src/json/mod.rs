@@ -43,6 +43,7 @@ mod edit;
 mod fields;
 mod raw;
 mod scan;
+mod shape;
 mod string;
 #[cfg(test)]
 mod tests;

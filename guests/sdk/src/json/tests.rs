@@ -105,6 +105,40 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Objects of few shapes, some of them damaged inside a value or between.
+fn flat() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        4 => "[0-9]{1,20}",
+        1 => Just("01".to_owned()),
+        3 => "\"[a-z]{0,20}\"",
+        1 => Just("\"\\u00e4漢\\\"\"".to_owned()),
+        1 => Just("\"open".to_owned()),
+        1 => Just("null".to_owned()),
+        1 => Just("nul".to_owned()),
+        1 => Just("{}".to_owned()),
+        1 => Just("[1]".to_owned()),
+        1 => Just("-1.5e3".to_owned()),
+        1 => Just("1}".to_owned()),
+    ];
+    let shapes = prop::sample::select(vec![
+        [r#"{"a":"#, r#","b":"#, "}"],
+        [r#"{"a":"#, r#","a":"#, "}"],
+        ["\n { \"a\" : ", " ,\t\"longer_name\":", "\n}\n"],
+        [r#"{"ä":"#, r#","\u0061":"#, "} "],
+        [r#"{"a":"#, r#","longer_name_than_sixteen_bytes":"#, "}"],
+        [r#"{"x":"#, r#","b":"#, "}}"],
+    ]);
+    let broken = prop_oneof![20 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    (shapes, value.clone(), value, broken).prop_map(|([head, middle, tail], one, other, broken)| {
+        let mut text = format!("{head}{one}{middle}{other}{tail}").into_bytes();
+        if let Some(byte) = broken {
+            let at = usize::from(byte) % text.len();
+            text[at] ^= 1 << (byte % 8);
+        }
+        text
+    })
+}
+
 fn scan_any(text: &[u8]) -> Result<Raw<'_>, Error> {
     Raw::parse(text)
 }
@@ -302,6 +336,35 @@ proptest! {
         text in prop::collection::vec(prop::sample::select(&b"{}[]\",:\\0.1e-tu d8a\n\xc3\xa4"[..]), 0..12)
     ) {
         check_agreement(&text)?;
+    }
+
+    #[test]
+    fn what_was_scanned_before_changes_nothing(texts in prop::collection::vec(flat(), 1..6), path in 0..PATHS.len()) {
+        let fields = Fields::new(&PATHS).expect("paths");
+        let others = Fields::new(&[PATHS[path]]).expect("paths");
+        let mut kept = Found::default();
+        for text in texts {
+            // Twice, so that the second has the shape of the one before; and for other fields in between.
+            for fields in [&fields, &fields, &others, &fields] {
+                let mut fresh = Found::default();
+                let expected = fields.scan(&text, &mut fresh);
+                let result = fields.scan(&text, &mut kept);
+                match (expected, result) {
+                    (Ok(expected), Ok(mut result)) => {
+                        prop_assert_eq!(expected.root(), result.root());
+                        for field in 0..fields.len() {
+                            prop_assert_eq!(expected.get(field), result.get(field));
+                        }
+                        result.set(0, b"1");
+                        let mut out = Vec::new();
+                        if result.write(&mut out).is_ok() {
+                            prop_assert!(scan_any(&out).is_ok());
+                        }
+                    }
+                    (expected, result) => prop_assert_eq!(expected.map(drop), result.map(drop)),
+                }
+            }
+        }
     }
 
     #[test]
