@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::guest::{Fault, Guest, Level, Limits, Log, Module, Output, Setup};
+use crate::guest::{Fault, Guest, Level, Limits, Log, Module, Output, Setup, UNCHOSEN};
 use crate::ids::Base;
 use crate::record::{Batch, TimestampType};
 
@@ -271,12 +271,22 @@ pub(crate) fn apply(mut batch: Batch, output: Output) -> (Batch, Option<Vec<u32>
         batch.timestamps = timestamps;
     }
     if let Some(outputs) = output.outputs {
-        batch.outputs = outputs;
+        batch.outputs = chosen(outputs, &batch.outputs);
     }
     if split || !batch.ordinals.is_empty() {
         batch.ordinals = ordinals(&batch.offsets);
     }
     (batch, None)
+}
+
+/// Where records go after a step that chose for some of them.
+fn chosen(mut outputs: Vec<u32>, before: &[u32]) -> Vec<u32> {
+    for (index, output) in outputs.iter_mut().enumerate() {
+        if *output == UNCHOSEN {
+            *output = before.get(index).copied().unwrap_or(0);
+        }
+    }
+    outputs
 }
 
 /// A timestamp that a guest sets is the producer's: Weir's own.

@@ -1,5 +1,6 @@
 //! What a pipeline must know of its cluster before it starts: that its topics are there, and who they are.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,18 @@ pub use crate::kafka::Topic;
 
 /// How long to wait for an answer.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// No broker answered.
+#[derive(Debug)]
+pub struct Unanswered(String);
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unanswered {}
 
 /// A pipeline's part of a cluster.
 #[derive(Clone, Debug)]
@@ -30,11 +43,10 @@ impl Cluster {
     /// Asks the cluster. The error says what is missing, and what to do.
     pub fn look(pipeline: &config::Pipeline) -> Result<Cluster> {
         let admin = Admin::new(&admin_settings(&pairs(&pipeline.consumer))?, TIMEOUT)?;
-        let servers = || {
+        let id = admin.cluster_id().map_err(|why| {
             let servers = pipeline.consumer.get("bootstrap.servers").unwrap_or("?");
-            format!("Kafka at {servers} can't be asked")
-        };
-        let id = admin.cluster_id().with_context(servers)?;
+            Unanswered(format!("Kafka at {servers} can't be asked: {why:#}"))
+        })?;
         let inputs = inputs(&admin, pipeline)?;
         let names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
         let outputs = all(admin.topics(&names)?).context("output")?;

@@ -35,6 +35,8 @@ pub enum Event {
         /// Whether they are somebody else's already, so that nothing can be committed for them any more.
         lost: bool,
     },
+    /// A commit came too late for the group's generation, as happens while partitions move; it has to be made again.
+    Uncommitted,
     /// Something is wrong that the client goes on with by itself (a broker is down, say), worth a line in the log.
     Trouble(Error),
     /// The client can't go on; the worker stops with this cause.

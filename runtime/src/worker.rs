@@ -344,6 +344,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 self.source.unassign(&partitions).map_err(End::Failed)?;
                 self.partitions.remove(&partitions);
             }
+            Event::Uncommitted => self.partitions.forget_commits(),
             Event::Trouble(cause) => {
                 warn!(pipeline, worker, "{cause:#}");
                 // It may have been a commit.

@@ -206,7 +206,13 @@ impl Topic {
     #[track_caller]
     pub fn committed(&self, group: &str) -> Vec<Option<i64>> {
         let consumer: BaseConsumer = must(client_config().set("group.id", group).create());
-        let list = must(consumer.committed_offsets(self.list(Offset::Invalid), TIMEOUT));
+        let what = format!("the committed offsets of {group}");
+        let list = eventually(&what, MINUTE, || {
+            match consumer.committed_offsets(self.list(Offset::Invalid), TIMEOUT) {
+                Err(error) if is_coordinator_on_its_way(&error) => None,
+                result => Some(must(result)),
+            }
+        });
         let offset = |partition| match list.find_partition(&self.name, partition)?.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
@@ -277,6 +283,18 @@ impl Topic {
 
 /// How long a single request to the broker may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A broker says so until it has made the topic that holds the groups, at the first question about one.
+fn is_coordinator_on_its_way(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
+}
 
 fn client_config() -> ClientConfig {
     let mut config = ClientConfig::new();

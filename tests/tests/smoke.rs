@@ -2,46 +2,19 @@
 
 use weir_tests::{Consumed, Record, Topic};
 
-/// Record `n`: every kind of null, empty and non-UTF-8 bytes, in turn.
-fn record(n: i64) -> Record {
-    let bytes = n.to_be_bytes();
-    let some = |kind: i64| match kind % 3 {
-        0 => None,
-        1 => Some(Vec::new()),
-        _ => Some([&bytes[..], b"\xff\x00\xfe"].concat()),
-    };
-    let record = Record {
-        key: some(n),
-        value: some(n / 3),
-        ..Record::default()
-    };
-    let record = record
-        .partition((n % 4) as i32)
-        // Years before any retention time: the broker must keep them all the same.
-        .timestamp(1_000 + n);
-    match n % 5 {
-        0 => record,
-        1 => record.header(b"one", Some(&bytes)),
-        2 => record.header(b"null", None).header(b"empty", Some(b"")),
-        3 => record
-            .header(b"same", Some(b"1"))
-            .header(b"other", Some(b"2"))
-            .header(b"same", Some(b"3")),
-        _ => record.header(b"\xff\xfe", Some(b"\x00\xff")),
-    }
-}
+use crate::records::odd;
 
 #[test]
 fn what_was_produced_is_consumed_byte_for_byte() {
     let topic = Topic::create(4);
-    topic.produce((0..1_000).map(record));
+    topic.produce((0..1_000).map(odd));
 
     let consumed = topic.consume();
     assert_eq!(consumed.len(), 1_000);
     let mut expected = Vec::new();
     for partition in 0..4 {
         for offset in 0..250 {
-            let record = record(offset * 4 + i64::from(partition));
+            let record = odd(offset * 4 + i64::from(partition));
             expected.push(Consumed {
                 partition,
                 offset,

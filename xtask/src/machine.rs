@@ -20,7 +20,7 @@ pub fn check(needs: &[Need]) -> Result<(), Error> {
     for need in needs {
         match need {
             Need::Build => build_packages(&mut packages),
-            Need::Kafka => kafka_packages(&mut packages),
+            Need::Kafka => kafka_packages(&mut packages)?,
         }
     }
     if packages.is_empty() {
@@ -53,13 +53,19 @@ fn build_packages(packages: &mut Vec<&str>) {
     }
 }
 
-fn kafka_packages(packages: &mut Vec<&str>) {
-    if broker::java().is_err() {
-        packages.push("openjdk-17-jre-headless");
+fn kafka_packages(packages: &mut Vec<&str>) -> Result<(), Error> {
+    match broker::java() {
+        // No package mends a JAVA_HOME that leads elsewhere.
+        Err(error) if std::env::var_os("JAVA_HOME").is_some() => {
+            return Err(error.context("JAVA_HOME leads to no Java that Kafka runs on"));
+        }
+        Err(_) => packages.push("openjdk-17-jre-headless"),
+        Ok(_) => {}
     }
     if !broker::is_downloaded() && !runs("mvn", &["--version"]) {
         packages.push("maven");
     }
+    Ok(())
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

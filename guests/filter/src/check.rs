@@ -6,7 +6,7 @@
 //! types always fails, and is most likely a mistake.
 
 use crate::functions::Function;
-use crate::operators::Comparison;
+use crate::operators::{Comparison, is_lookup};
 use crate::parse::Error;
 use crate::program::{Loop, LoopKind, Node, Op, Part, Program};
 use crate::value::{Kind, List, Map, Value};
@@ -264,8 +264,13 @@ fn types(node: &Node, locals: &mut Vec<Type>) -> Result<Type, Error> {
             } else {
                 Kinds::ANY
             };
-            let sensible = defined(element, container, |_, container| {
-                matches!(container, Kind::List | Kind::Map).then_some(Kind::Bool)
+            let sensible = defined(element, container, |element, container| {
+                let is_held = match container {
+                    Kind::List => true,
+                    Kind::Map => is_lookup(element),
+                    _ => false,
+                };
+                is_held.then_some(Kind::Bool)
             });
             if sensible.is_none() {
                 return wrong(pair_reason("in", element, container));

@@ -98,7 +98,7 @@ pub mod time;
 pub mod value;
 
 use serde::Deserialize;
-use weir_guest::json::{Fields, Found, Kind, Raw};
+use weir_guest::json::{Fields, Found, Raw};
 use weir_guest::{Needs, Record, Refusal, Transform, Verdict, refuse};
 
 use crate::fault::Fault;
@@ -228,12 +228,17 @@ impl Transform for Filter {
                     Tombstones::Refuse => Err(refuse("the value is null (a tombstone)")),
                 };
             };
-            if reads.value {
-                input.whole = Some(Raw::parse(value)?);
-            }
-            if !self.fields.is_empty() && input.whole.is_none_or(|raw| raw.kind() == Kind::Object) {
-                object = self.fields.scan(value, &mut self.found)?;
-                input.object = Some(&object);
+            match self.fields.scan(value, &mut self.found) {
+                Ok(scanned) => {
+                    object = scanned;
+                    input.whole = Some(object.root());
+                    input.object = Some(&object);
+                }
+                // Well-formed but no object, which an expression on the whole value may deal with.
+                Err(error) if reads.value && error.at().is_none() => {
+                    input.whole = Some(Raw::parse(value)?);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         if reads.key {

@@ -233,9 +233,15 @@ pub fn contains(container: &Value<'_>, element: &Value<'_>) -> Result<bool, Why>
     match container {
         Value::List(List::Values(values)) => Ok(values.iter().any(|found| found.equals(element))),
         Value::List(list) => Ok(list.iter().any(|found| found.equals(element))),
-        Value::Map(map) => Ok(map.get(element).is_some()),
+        Value::Map(map) if is_lookup(element.kind()) => Ok(map.get(element).is_some()),
         other => Err(Why::NoOverload("in", element.kind(), Some(other.kind()))),
     }
+}
+
+/// Whether a key of this type can be looked for in a map: one that a key can have, or a double that may be worth as
+/// much as one.
+pub fn is_lookup(kind: Kind) -> bool {
+    kind.is_key() || kind == Kind::Double
 }
 
 /// `operand[index]`

@@ -277,7 +277,7 @@ pub enum Part {
 /// Reads a time zone as seconds east of UTC: `UTC`, `Z`, `+05:30`, `-08:00` or `02:00`.
 pub fn zone_offset(zone: &str) -> Option<i64> {
     match zone {
-        "UTC" | "Z" => Some(0),
+        "UTC" | "Z" | "" => Some(0),
         _ => offset_seconds(zone.as_bytes()),
     }
 }

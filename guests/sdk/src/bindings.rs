@@ -14,5 +14,9 @@ wit_bindgen::generate!({
 });
 
 pub use exports::weir::transform::guest::*;
+
+/// Stands in `output.outputs` for a record that goes where an earlier transform sent it.
+pub const UNCHOSEN: u32 = u32::MAX;
+
 #[doc(hidden)]
 pub use wit_bindgen::rt;

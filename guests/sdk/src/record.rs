@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::bindings::{Batch, Headers, LogLevel, Logs, Refusals, TimestampType};
+use crate::bindings::{Batch, Headers, LogLevel, Logs, Refusals, TimestampType, UNCHOSEN};
 use crate::column::{HeaderWriter, Writer, empty};
 use crate::ids::{self, Ids};
 use crate::{Needs, Refusal, Uuid, bytes, json, refuse};
@@ -225,8 +225,8 @@ impl<'b> Record<'b> {
         self.out.timestamp = Some(timestamp.unwrap_or(-1));
     }
 
-    /// Sends the record to one of the pipeline's outputs. A transform that chooses an output for one record must
-    /// choose for all: in a batch where any was chosen, those without a choice go to the first output.
+    /// Sends the record to one of the pipeline's outputs. Without a choice it goes where an earlier transform sent it,
+    /// or to the first output.
     ///
     /// # Errors
     /// There is no output of that name; the reason lists those that there are.
@@ -240,7 +240,7 @@ impl<'b> Record<'b> {
         };
         self.out
             .outputs
-            .get_or_insert_with(|| vec![0; self.out.take.len()]);
+            .get_or_insert_with(|| vec![UNCHOSEN; self.out.take.len()]);
         self.out.output = Some(output as u32);
         Ok(())
     }
@@ -281,7 +281,7 @@ impl<'b> Record<'b> {
             timestamps.push(timestamp.take().unwrap_or_else(kept));
         }
         if let Some(outputs) = outputs {
-            outputs.push(output.take().unwrap_or(0));
+            outputs.push(output.take().unwrap_or(UNCHOSEN));
         }
     }
 

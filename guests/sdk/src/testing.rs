@@ -1,7 +1,7 @@
 //! Transforms under test, natively: records in, what became of them out. The way is that of the exported guest, with
 //! the same columns.
 
-use crate::bindings::{Batch, Column, Headers, Output, Setup, TimestampType};
+use crate::bindings::{Batch, Column, Headers, Output, Setup, TimestampType, UNCHOSEN};
 use crate::column::empty;
 use crate::runner::Runner;
 use crate::{LogLevel, Needs, Transform};
@@ -327,7 +327,7 @@ pub fn check(output: &Output, count: usize, outputs: usize) -> Result<(), String
     }
     if let Some(chosen) = &output.outputs {
         ensure(chosen.len() == rows, "one output for each record")?;
-        let exists = |&output: &u32| (output as usize) < outputs;
+        let exists = |&output: &u32| (output as usize) < outputs || output == UNCHOSEN;
         ensure(chosen.iter().all(exists), "no such output")?;
     }
     let refused = &output.refused.indexes;
@@ -444,6 +444,7 @@ fn outcome(inputs: &[Input], output: &Output, names: &[String]) -> Outcome {
             output: output
                 .outputs
                 .as_ref()
+                .filter(|outputs| outputs[row] != UNCHOSEN)
                 .map(|outputs| names[outputs[row] as usize].clone()),
         });
     }

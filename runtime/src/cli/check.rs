@@ -7,7 +7,7 @@ use super::args::Check;
 use super::table::Table;
 use super::{UsageError, load};
 use crate::app::App;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Unanswered};
 use crate::config::ConfigError;
 use crate::guest::Module;
 use crate::pipeline::Pipeline;
@@ -24,15 +24,15 @@ pub fn check(args: &Check) -> Result<()> {
         Err(why) => return wrong(args, UsageError(format!("{why:#}")).into()),
     };
     let mut seen: Vec<(&Pipeline, Option<Cluster>)> = Vec::new();
-    let mut problems = Vec::new();
+    let (mut problems, mut unanswered) = (Vec::new(), false);
     for pipeline in app.pipelines() {
+        let mut note = |why: Error| {
+            unanswered |= why.is::<Unanswered>();
+            problems.push(format!("pipeline {:?}: {why:#}", pipeline.config().name));
+        };
         let cluster = match args.offline {
             true => None,
-            false => Cluster::look(pipeline.config())
-                .map_err(|why| {
-                    problems.push(format!("pipeline {:?}: {why:#}", pipeline.config().name))
-                })
-                .ok(),
+            false => Cluster::look(pipeline.config()).map_err(&mut note).ok(),
         };
         seen.push((pipeline, cluster));
     }
@@ -61,7 +61,9 @@ pub fn check(args: &Check) -> Result<()> {
             println!("{}: all right{offline}", path.display());
             Ok(())
         }
-        false => Err(Error::msg(problems.join("\n"))),
+        // A topic that's missing is for the one who typed to mend; a broker that's silent may not be.
+        false if unanswered => Err(Error::msg(problems.join("\n"))),
+        false => Err(UsageError(problems.join("\n")).into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `weir produce`: made-up records at a steady rate, with the progress on standard error.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -79,7 +80,9 @@ pub fn run(args: &Produce) -> Result<(), Error> {
     let mut feed = Feed::new(sink, waker);
     let stop = Arc::new(AtomicBool::new(false));
     let produced = super::run::until_signal(&stop, || {
-        let produced = produce(args, &stop, |fake| feed.send(fake, None))?;
+        let produced = produce(args, Progress::new(args.count), &stop, |fake| {
+            feed.send(fake, None)
+        })?;
         feed.flush()?;
         Ok(produced)
     })?;
@@ -172,6 +175,7 @@ fn settle(sink: &mut KafkaSink) -> Result<u64, Error> {
 /// is set. An error of `send` ends it. What was handed over is the caller's to flush.
 pub fn produce(
     args: &Produce,
+    mut progress: Progress,
     stop: &AtomicBool,
     mut send: impl FnMut(&Fake<'_>) -> Result<(), Error>,
 ) -> Result<Produced, Error> {
@@ -182,7 +186,6 @@ pub fn produce(
     }
     .bad(args.bad)?;
     let count = args.count.map_or(u64::MAX, |count| count.get());
-    let mut progress = Progress::new(args.count.map(|count| count.get()));
     let mut produced = Produced::default();
     let mut pacer = Pacer::new(args.rate);
     let began = Instant::now();
@@ -287,14 +290,22 @@ impl Pacer {
     }
 }
 
-/// A bar on a terminal, a line a second elsewhere.
-enum Progress {
+/// How progress is shown, on standard error.
+pub enum Progress {
+    /// Not at all.
+    Silent,
+    /// A bar, on a terminal.
     Bar(ProgressBar),
-    Lines { next: Duration },
+    /// A line a second, elsewhere.
+    Lines {
+        /// When the next one is due.
+        next: Duration,
+    },
 }
 
 impl Progress {
-    fn new(count: Option<u64>) -> Progress {
+    /// A bar if it's a terminal, otherwise lines.
+    pub fn new(count: Option<NonZeroU64>) -> Progress {
         if !Term::stderr().is_term() {
             return Progress::Lines {
                 next: Duration::from_secs(1),
@@ -302,7 +313,7 @@ impl Progress {
         }
         let (bar, template) = match count {
             Some(count) => (
-                ProgressBar::new(count),
+                ProgressBar::new(count.get()),
                 "{bar:30} {human_pos} of {human_len} records, {msg} a second, {eta} to go",
             ),
             None => (
@@ -319,6 +330,7 @@ impl Progress {
     fn show(&mut self, produced: &Produced) {
         let rate = || text::per_second(produced.records, produced.time);
         match self {
+            Progress::Silent => {}
             Progress::Bar(bar) => {
                 bar.set_message(rate());
                 bar.set_position(produced.records);
@@ -359,14 +371,19 @@ mod tests {
 
     fn run(line: &str) -> (Produced, Vec<Sent>) {
         let mut sent = Vec::new();
-        let produced = produce(&args(line), &AtomicBool::new(false), |fake| {
-            sent.push((
-                fake.key.to_vec(),
-                fake.value.map(<[u8]>::to_vec),
-                fake.timestamp,
-            ));
-            Ok(())
-        });
+        let produced = produce(
+            &args(line),
+            Progress::Silent,
+            &AtomicBool::new(false),
+            |fake| {
+                sent.push((
+                    fake.key.to_vec(),
+                    fake.value.map(<[u8]>::to_vec),
+                    fake.timestamp,
+                ));
+                Ok(())
+            },
+        );
         (produced.unwrap(), sent)
     }
 
@@ -407,7 +424,7 @@ mod tests {
     #[test]
     fn a_stop_ends_it() {
         let stop = AtomicBool::new(false);
-        let produced = produce(&args("stock --rate max"), &stop, |_| {
+        let produced = produce(&args("stock --rate max"), Progress::Silent, &stop, |_| {
             stop.store(true, Ordering::Relaxed);
             Ok(())
         });
@@ -416,9 +433,12 @@ mod tests {
 
     #[test]
     fn an_error_ends_it() {
-        let produced = produce(&args("stock --rate max"), &AtomicBool::new(false), |_| {
-            Err(Error::msg("the topic is gone"))
-        });
+        let produced = produce(
+            &args("stock --rate max"),
+            Progress::Silent,
+            &AtomicBool::new(false),
+            |_| Err(Error::msg("the topic is gone")),
+        );
         assert_eq!(produced.unwrap_err().to_string(), "the topic is gone");
     }
 

@@ -17,13 +17,16 @@ pub struct Output {
     pub headers: Option<Headers>,
     /// New timestamps in milliseconds, or `None` for the input's.
     pub timestamps: Option<Vec<i64>>,
-    /// Which output each record goes to, or `None` for where it went before.
+    /// Which output each record goes to ([`UNCHOSEN`] for where it went before), or `None` for that for all.
     pub outputs: Option<Vec<u32>>,
     /// Refused inputs and the reasons, by index; none of them is in `take`.
     pub refused: Vec<(u32, String)>,
     /// Lines for the log.
     pub logs: Vec<Log>,
 }
+
+/// Stands for an output where a guest leaves a record where it went before.
+pub const UNCHOSEN: u32 = u32::MAX;
 
 /// A guest's log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +97,10 @@ pub(super) fn check(
     }
     if let Some(indexes) = &output.outputs {
         length("outputs", indexes.len(), records)?;
-        if let Some(wrong) = indexes.iter().find(|&&it| it as usize >= outputs) {
+        if let Some(wrong) = indexes
+            .iter()
+            .find(|&&it| it as usize >= outputs && it != UNCHOSEN)
+        {
             return Err(format!(
                 "outputs: index {wrong}, and the pipeline has {outputs}"
             ));

@@ -14,7 +14,7 @@ mod limits;
 mod module;
 mod wrap;
 
-pub use check::{Level, Log, Output};
+pub use check::{Level, Log, Output, UNCHOSEN};
 pub use compile::compile_stdin;
 pub use fault::Fault;
 pub use host::{Compiler, Host};

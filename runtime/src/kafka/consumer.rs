@@ -50,7 +50,12 @@ struct Partition {
     /// What the client says of its position from an earlier assignment or before a seek, until it has forgotten that.
     stale: Option<i64>,
     /// Why nothing can be read any more.
-    failed: Option<String>,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    code: Code,
+    text: String,
 }
 
 impl KafkaSource {
@@ -166,6 +171,9 @@ impl Source for KafkaSource {
                     lost: self.client.is_assignment_lost(),
                 }),
                 ClientEvent::Commit(Code::NO_OFFSET, _) => None,
+                ClientEvent::Commit(Code::ILLEGAL_GENERATION | Code::REBALANCE_IN_PROGRESS, _) => {
+                    Some(Event::Uncommitted)
+                }
                 ClientEvent::Commit(code, entries) => {
                     commit_result(code, &entries).err().map(Event::Trouble)
                 }
@@ -257,7 +265,7 @@ impl Source for KafkaSource {
             bail!("{partition} isn't assigned to this worker");
         };
         if let Some(failed) = &state.failed {
-            bail!("{failed}");
+            bail!("{}", failed.text);
         }
         while state.queue.fill(limit.records.max(1)) {
             // A rebalance that pauses and resumes a partition while it is read makes librdkafka fetch some records again.
@@ -274,15 +282,17 @@ impl Source for KafkaSource {
                 continue;
             };
             if !first.code().is_none() {
-                let failed = explain(
+                let text = explain(
                     partition,
                     first.code(),
                     first.offset(),
                     &first.error_text(),
                     state.next,
                 );
-                state.failed = Some(failed.clone());
-                bail!("{failed}");
+                let error = anyhow!("{text}");
+                let code = first.code();
+                state.failed = Some(Failed { code, text });
+                return Err(error);
             }
             let batch = state.take(partition, limit)?;
             return Ok(Some(batch));
@@ -294,8 +304,12 @@ impl Source for KafkaSource {
         let Some(state) = self.partitions.get_mut(partition) else {
             bail!("{partition} isn't assigned to this worker");
         };
+        match &state.failed {
+            // librdkafka has stopped fetching, and starts again only with a new assignment.
+            Some(failed) if failed.code == Code::AUTO_OFFSET_RESET => bail!("{}", failed.text),
+            _ => state.failed = None,
+        }
         state.queue.free_all();
-        state.failed = None;
         state.next = offset;
         state.stale =
             Some(KafkaSource::client_position(&self.client, partition)).filter(|&stale| stale >= 0);

@@ -421,7 +421,9 @@ fn table(arguments: &Arguments, alone: &[Measurement], weir: &[Measurement]) -> 
     );
     let mut row = |cells: [&str; 4]| {
         let [name, cpu, rate, peak] = cells;
-        text.push_str(&format!("{name:18}  {cpu:>19}  {rate:>33}  {peak:>22}\n"));
+        let line = format!("{name:18}  {cpu:>19}  {rate:>33}  {peak:>22}");
+        text.push_str(line.trim_end());
+        text.push('\n');
     };
     row(["", "CPU us a record", "records/s", "peak memory, MB"]);
     for (name, rounds) in [("librdkafka alone", alone), ("weir, seed job", weir)] {

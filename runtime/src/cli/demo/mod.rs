@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub use screen::{After, Mode, Sample, Screen, Snapshot, Step};
 
 use super::args::{Demo, Produce};
-use super::produce::{Feed, produce};
+use super::produce::{Feed, Progress, produce};
 use super::run::{runtime, signals};
 use crate::chain::Chain;
 use crate::cluster::{self, Cluster};
@@ -136,7 +136,7 @@ impl Running<'_> {
         let waker = Waker::new()?;
         let sink = KafkaSink::new(&producer_settings(&options)?, &topics, &waker)?;
         let mut feed = Feed::new(sink, waker);
-        produce(&self.source(), &self.stop, |fake| {
+        produce(&self.source(), Progress::Silent, &self.stop, |fake| {
             feed.send(fake, Some(partition_of(fake.key)))?;
             self.made.fetch_add(1, Ordering::Relaxed);
             Ok(())
@@ -260,7 +260,7 @@ impl Running<'_> {
         records.count = std::num::NonZeroU64::new(SAMPLES as u64);
         records.rate = super::args::Rate::Max;
         let topic = &cluster.inputs[0];
-        produce(&records, &stop, |fake| {
+        produce(&records, Progress::Silent, &stop, |fake| {
             let partition = partition_of(fake.key);
             let offset = &mut offsets[partition as usize];
             let mut batch = Batch::new(topic.name.as_str().into(), partition);

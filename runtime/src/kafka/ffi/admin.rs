@@ -21,6 +21,9 @@ pub(in crate::kafka) struct TopicDescription {
     pub(in crate::kafka) partitions: usize,
 }
 
+/// A topic's name, and what the cluster says of it.
+pub(in crate::kafka) type Described = (String, Result<TopicDescription, Failure>);
+
 /// What the cluster says of a consumer group.
 #[derive(Clone, Debug)]
 pub(in crate::kafka) struct GroupDescription {
@@ -106,7 +109,7 @@ impl Client {
         self: &Arc<Client>,
         names: &[String],
         timeout: Duration,
-    ) -> Result<Vec<(String, Result<TopicDescription, Failure>)>, Error> {
+    ) -> Result<Vec<Described>, Error> {
         let texts = names
             .iter()
             .map(|name| {

@@ -6,6 +6,7 @@
 //!
 //! - `mod.rs`: error codes, settings, the client and how it ends.
 //! - `admin.rs`: topics, groups and their offsets.
+//! - `mock.rs`: the mock cluster.
 //! - `partitions.rs`: lists of partitions with offsets.
 //! - `producer.rs`: sending and deliveries.
 //! - `properties.rs`: which settings there are.
@@ -23,11 +24,13 @@ use anyhow::{Context, Error, anyhow, bail};
 use rdkafka_sys as sys;
 
 mod admin;
+mod mock;
 mod partitions;
 mod producer;
 mod properties;
 mod queue;
 
+pub(super) use mock::Mock;
 pub(super) use partitions::{Entry, PartitionList};
 pub(super) use producer::{Message, Producer, Refusal};
 pub(super) use properties::{Property, properties};
@@ -67,6 +70,12 @@ impl Code {
     /// The topic or partition doesn't exist, says the broker.
     pub(super) const UNKNOWN_TOPIC_OR_PART: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    /// The group has shared its partitions anew since.
+    pub(super) const ILLEGAL_GENERATION: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION);
+    /// The group is about to share its partitions anew.
+    pub(super) const REBALANCE_IN_PROGRESS: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
     /// The topic exists already.
     pub(super) const TOPIC_ALREADY_EXISTS: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS);

@@ -1,0 +1,104 @@
+//! librdkafka's mock cluster.
+
+use std::ffi::{CString, c_int};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use anyhow::{Context, Error};
+use rdkafka_sys as sys;
+
+use super::{Client, Code, Conf, text};
+
+/// A cluster inside this process. The calls wait for its own thread.
+pub(in crate::kafka) struct Mock {
+    cluster: NonNull<sys::rd_kafka_mock_cluster_t>,
+    /// Whom it belongs to.
+    #[expect(dead_code, reason = "kept alive")]
+    client: Arc<Client>,
+}
+
+// SAFETY: the calls are handed to the cluster's own thread.
+unsafe impl Send for Mock {}
+
+impl Mock {
+    /// A cluster of brokers 1 to `brokers`, and broker 0: it answers that its controller is 0, and without such a broker
+    /// a client waits for it in vain.
+    pub(in crate::kafka) fn new(brokers: c_int) -> Result<Mock, Error> {
+        let client = Client::admin(Conf::new(&[], &|_| false)?)?;
+        // SAFETY: the client lives; the cluster is ours.
+        let cluster = unsafe { sys::rd_kafka_mock_cluster_new(client.as_ptr(), brokers) };
+        let cluster = NonNull::new(cluster).context("can't start the mock cluster")?;
+        let mock = Mock { cluster, client };
+        // SAFETY: the cluster lives.
+        let code = unsafe { sys::rd_kafka_mock_broker_add(mock.as_ptr(), 0) };
+        Code::of(code)
+            .into_result()
+            .context("can't start a broker of the mock cluster")?;
+        // SAFETY: the cluster lives. By default a new group waits 3 s for more members.
+        unsafe { sys::rd_kafka_mock_group_initial_rebalance_delay_ms(mock.as_ptr(), 0) };
+        Ok(mock)
+    }
+
+    /// For `bootstrap.servers`.
+    pub(in crate::kafka) fn bootstrap_servers(&self) -> String {
+        // SAFETY: the cluster lives, and the text as long.
+        unsafe { text(sys::rd_kafka_mock_cluster_bootstraps(self.as_ptr())) }
+    }
+
+    /// Makes a topic.
+    pub(in crate::kafka) fn create_topic(
+        &self,
+        name: &str,
+        partitions: c_int,
+    ) -> Result<(), Error> {
+        let name = CString::new(name)
+            .with_context(|| format!("a topic's name can't have a NUL byte: {name:?}"))?;
+        // SAFETY: the cluster lives and the name is NUL-terminated.
+        let code =
+            unsafe { sys::rd_kafka_mock_topic_create(self.as_ptr(), name.as_ptr(), partitions, 1) };
+        Code::of(code).into_result()
+    }
+
+    /// Disconnects all brokers and lets nobody in, or lets everybody in again.
+    pub(in crate::kafka) fn set_up(&self, up: bool) -> Result<(), Error> {
+        /// All brokers.
+        const ALL: i32 = -1;
+        // SAFETY: the cluster lives.
+        Code::of(unsafe {
+            match up {
+                true => sys::rd_kafka_mock_broker_set_up(self.as_ptr(), ALL),
+                false => sys::rd_kafka_mock_broker_set_down(self.as_ptr(), ALL),
+            }
+        })
+        .into_result()
+    }
+
+    /// Fails the next commits of offsets.
+    #[cfg(test)]
+    pub(in crate::kafka) fn fail_commits(&self, count: usize) {
+        /// Kafka's number of the request `OffsetCommit`.
+        const OFFSET_COMMIT: i16 = 8;
+        let errors =
+            vec![sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; count];
+        // SAFETY: the cluster lives; the errors are copied.
+        unsafe {
+            sys::rd_kafka_mock_push_request_errors_array(
+                self.as_ptr(),
+                OFFSET_COMMIT,
+                errors.len(),
+                errors.as_ptr(),
+            );
+        }
+    }
+
+    fn as_ptr(&self) -> *mut sys::rd_kafka_mock_cluster_t {
+        self.cluster.as_ptr()
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        // SAFETY: ours, and its client lives.
+        unsafe { sys::rd_kafka_mock_cluster_destroy(self.as_ptr()) };
+    }
+}
