@@ -168,15 +168,19 @@ impl Fields {
         text: &'t [u8],
         found: &'f mut Found,
     ) -> Result<Object<'t, 'f>, Error> {
-        found.reset(self.nodes.len());
-        if let Some(non_ascii) = found.shape.find(self.number, text, &mut found.slots) {
-            check_utf8(text, non_ascii)?;
-            found.shape.hit();
-            return Ok(Object {
-                text,
-                fields: self,
-                found,
-            });
+        if found.shape.is_for(self.number) && text.len() <= u32::MAX as usize {
+            match found.shape.owns_slots() {
+                true => found.clear(),
+                false => found.reset(self.nodes.len()),
+            }
+            if let Some(non_ascii) = found.shape.find(text, &mut found.slots) {
+                check_utf8(text, non_ascii)?;
+                return Ok(Object {
+                    text,
+                    fields: self,
+                    found,
+                });
+            }
         }
         let root = self.scan_value(text, found)?;
         match root.kind() {
@@ -428,8 +432,9 @@ impl Fields {
 }
 
 impl Found {
-    #[inline]
+    /// Forgets the text before.
     fn reset(&mut self, nodes: usize) {
+        self.shape.leave_slots();
         if self.slots.len() != nodes {
             self.slots.clear();
             self.slots.resize(nodes, Slot::default());
@@ -438,6 +443,12 @@ impl Found {
         for slot in &mut self.slots {
             slot.key_end = 0;
         }
+        self.clear();
+    }
+
+    /// Forgets the text before, but for the slots.
+    #[inline]
+    fn clear(&mut self) {
         self.earlier.clear();
         self.opened.clear();
         self.members.clear();

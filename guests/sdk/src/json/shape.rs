@@ -7,7 +7,7 @@
 //!
 //! Shapes are kept of objects whose values are all strings, numbers and literals.
 
-use super::block::{Block, equal};
+use super::block::{Block, Long, digits, equal, string_stops};
 use super::fields::{NO_NODE, NodeId, ROOT, Slot};
 use super::scan::{literal, number, string};
 
@@ -16,18 +16,20 @@ use super::scan::{literal, number, string};
 pub(crate) struct Shape {
     /// The number of the [`Fields`](super::Fields); 0 if there is no shape.
     fields: u64,
-    /// What stands between the values, end to end, and sixteen bytes after it.
-    texts: Vec<u8>,
     /// The members in order.
     steps: Vec<Step>,
-    /// How long the text after the last value is.
-    tail: usize,
+    /// What stands between the values beyond the first sixteen bytes of each, end to end.
+    rests: Vec<u8>,
+    /// What stands after the last value.
+    tail: Gap,
     /// How much whitespace stands before the object.
     before: u32,
     /// How much whitespace stands after the object.
-    after: usize,
+    after: u32,
     /// The texts in a row that didn't have the shape.
     misses: u32,
+    /// Whether the slots were last written by [`Shape::find`], in full: then it writes all that it wrote before.
+    owns_slots: bool,
 }
 
 /// A member of the object that is scanned.
@@ -39,8 +41,8 @@ pub(crate) struct Member {
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// The length of the text between the value before and this one.
-    len: u32,
+    /// What stands between the value before and this one.
+    gap: Gap,
     /// Where the key stands, in bytes before the value.
     key: u32,
     key_end: u32,
@@ -48,32 +50,43 @@ struct Step {
     node: NodeId,
 }
 
+/// A text between values.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gap {
+    /// Its first sixteen bytes; of the text after the last value the last sixteen, at the end.
+    block: Block,
+    /// The bytes of `block` that aren't its, one bit for each.
+    others: u32,
+    len: u32,
+    /// Where its bytes beyond the first sixteen are in [`Shape::rests`].
+    rest: u32,
+}
+
 /// Members beyond which no shape is kept.
 const MAX_STEPS: usize = 64;
 
 impl Shape {
-    /// Finds the members in a text that has the shape, and says whether there are non-ASCII bytes in it. `None` if the text hasn't the shape; slots may have been written.
+    /// Finds the members in a text that has the shape, and says whether there are non-ASCII bytes in it. `None` if the
+    /// text hasn't the shape; slots may have been written.
+    ///
+    /// Slots of members that the shape lacks are left as they are, see [`Shape::owns_slots`].
     #[inline(always)]
-    pub(crate) fn find(&self, fields: u64, text: &[u8], slots: &mut [Slot]) -> Option<bool> {
-        if self.fields != fields || text.len() > u32::MAX as usize {
-            return None;
-        }
+    pub(crate) fn find(&mut self, text: &[u8], slots: &mut [Slot]) -> Option<bool> {
+        self.owns_slots = false;
+        let long = Long::new(text)?;
         let mut pos = 0;
-        let mut at = 0;
         let mut non_ascii = false;
         for step in &self.steps {
-            let len = step.len as usize;
-            if !self.is_next(at, len, text, pos) {
+            let start = pos + step.gap.len as usize;
+            // The whole of a gap, and a value of one byte or more after it.
+            if start >= text.len() || !self.is_next(&step.gap, text, pos) {
                 return None;
             }
-            at += len;
-            pos += len;
-            let start = pos;
-            pos = match text.get(pos) {
-                Some(b'"') => string(text, pos + 1, &mut non_ascii).ok()?.end,
-                Some(b'-' | b'0'..=b'9') => number(text, pos).ok()?,
-                Some(b'{' | b'[') | None => return None,
-                Some(_) => literal(text, pos).ok()?,
+            pos = match text[start] {
+                b'"' => short_string(text, long, start + 1, &mut non_ascii)?,
+                b'-' | b'0'..=b'9' => short_number(text, long, start)?,
+                b'{' | b'[' => return None,
+                _ => literal(text, start).ok()?,
             };
             if step.node != NO_NODE {
                 slots[step.node as usize] = Slot {
@@ -84,30 +97,62 @@ impl Shape {
                 };
             }
         }
-        if text.len() - pos != self.tail || !self.is_next(at, self.tail, text, pos) {
+        let tail = &self.tail;
+        if text.len() - pos != tail.len as usize
+            || equal(long.last(), &tail.block) | tail.others != ALL
+        {
             return None;
         }
         // The object is where it was, from the front and from the back.
-        let root = &mut slots[ROOT as usize];
-        root.key_end = 1;
-        root.value = self.before;
-        root.end = (text.len() - self.after) as u32;
+        slots[ROOT as usize] = Slot {
+            key: 0,
+            key_end: 1,
+            value: self.before,
+            end: text.len() as u32 - self.after,
+        };
+        self.owns_slots = true;
+        self.misses = 0;
         Some(non_ascii)
     }
 
-    /// Whether the next `len` bytes at `pos` are those of the shape's texts at `at`.
+    /// Whether there is a shape of an object that was scanned for these fields.
     #[inline(always)]
-    fn is_next(&self, at: usize, len: usize, text: &[u8], pos: usize) -> bool {
-        let block = |text: &[u8], pos: usize| -> Option<Block> {
-            text.get(pos..).and_then(<[u8]>::first_chunk).copied()
+    pub(crate) fn is_for(&self, fields: u64) -> bool {
+        self.fields == fields
+    }
+
+    /// Whether the slots are those of the last text that had the shape.
+    #[inline(always)]
+    pub(crate) fn owns_slots(&self) -> bool {
+        self.owns_slots
+    }
+
+    /// Slots are about to be written by the scan.
+    pub(crate) fn leave_slots(&mut self) {
+        self.owns_slots = false;
+    }
+
+    /// Whether the text at `pos` is the gap's; it has as many bytes there.
+    #[inline(always)]
+    fn is_next(&self, gap: &Gap, text: &[u8], pos: usize) -> bool {
+        let Some(block) = text[pos..].first_chunk() else {
+            return self.is_next_near_the_end(gap, text, pos);
         };
-        if len <= 16
-            && let Some(ours) = block(&self.texts, at)
-            && let Some(theirs) = block(text, pos)
-        {
-            return (equal(&ours, &theirs) | u32::MAX << len) == u32::MAX;
-        }
-        text.get(pos..pos + len) == self.texts.get(at..at + len)
+        equal(block, &gap.block) | gap.others == ALL
+            && (gap.len <= 16 || self.has_rest(gap, text, pos))
+    }
+
+    #[inline(never)]
+    fn has_rest(&self, gap: &Gap, text: &[u8], pos: usize) -> bool {
+        let (rest, len) = (gap.rest as usize, gap.len as usize);
+        text[pos + 16..pos + len] == self.rests[rest..rest + len - 16]
+    }
+
+    /// The same within the last sixteen bytes of the text, for which a gap is shorter than that.
+    #[inline(never)]
+    fn is_next_near_the_end(&self, gap: &Gap, text: &[u8], pos: usize) -> bool {
+        let len = gap.len as usize;
+        len <= 16 && text[pos..pos + len] == gap.block[..len]
     }
 
     /// Keeps the shape of a well-formed object with nothing but these members, all of them scalars.
@@ -121,31 +166,106 @@ impl Shape {
         if members.is_empty() || members.len() > MAX_STEPS {
             return;
         }
-        self.texts.clear();
+        self.rests.clear();
         self.steps.clear();
         let mut pos = 0;
         for Member { slot, node } in members {
-            let start = slot.value as usize;
-            self.texts.extend_from_slice(&text[pos..start]);
+            let gap = self.gap(&text[pos..slot.value as usize]);
             self.steps.push(Step {
-                len: (start - pos) as u32,
+                gap,
                 key: slot.value - slot.key,
                 key_end: slot.value - slot.key_end,
                 node: *node,
             });
             pos = slot.end as usize;
         }
-        self.tail = text.len() - pos;
+        let tail = &text[pos..];
+        if tail.len() > 16 {
+            return;
+        }
+        self.tail = Gap {
+            others: ALL >> tail.len(),
+            len: tail.len() as u32,
+            ..Gap::default()
+        };
+        self.tail.block[16 - tail.len()..].copy_from_slice(tail);
         self.before = root.value;
-        self.after = text.len() - root.end as usize;
-        self.texts.extend_from_slice(&text[pos..]);
-        self.texts.extend_from_slice(&[0; 16]);
+        self.after = text.len() as u32 - root.end;
         self.fields = fields;
     }
 
-    /// A text had the shape.
-    #[inline(always)]
-    pub(crate) fn hit(&mut self) {
-        self.misses = 0;
+    fn gap(&mut self, text: &[u8]) -> Gap {
+        let mut gap = Gap {
+            others: (ALL << text.len().min(16)) & ALL,
+            len: text.len() as u32,
+            rest: self.rests.len() as u32,
+            ..Gap::default()
+        };
+        let (first, rest) = text.split_at(text.len().min(16));
+        gap.block[..first.len()].copy_from_slice(first);
+        self.rests.extend_from_slice(rest);
+        gap
     }
+}
+
+/// All bytes of a block.
+const ALL: u32 = 0xffff;
+
+/// The end of the string whose opening quote stands before `pos`.
+#[inline(always)]
+fn short_string(text: &[u8], long: Long<'_>, pos: usize, non_ascii: &mut bool) -> Option<usize> {
+    let stops = long.mask16(pos, string_stops);
+    if stops != 0 {
+        let stop = pos + stops.trailing_zeros() as usize;
+        if text[stop] == b'"' {
+            return Some(stop + 1);
+        }
+    }
+    string_end(text, long, pos, non_ascii)
+}
+
+/// The same for a string of more than sixteen bytes, or one with escapes or non-ASCII bytes.
+#[inline(never)]
+fn string_end(text: &[u8], long: Long<'_>, pos: usize, non_ascii: &mut bool) -> Option<usize> {
+    // A UUID or a date with its quotes is at most 48 bytes.
+    if pos + 16 <= text.len() {
+        let stops = long.mask32(pos + 16, string_stops);
+        let stop = pos + 16 + stops.trailing_zeros() as usize;
+        if stops != 0 && long.mask16(pos, string_stops) == 0 && text[stop] == b'"' {
+            return Some(stop + 1);
+        }
+    }
+    Some(string(text, pos, non_ascii).ok()?.end)
+}
+
+/// The end of the number at `pos`, whose first byte is a digit or a minus.
+#[inline(always)]
+fn short_number(text: &[u8], long: Long<'_>, pos: usize) -> Option<usize> {
+    let start = pos + usize::from(text[pos] == b'-');
+    let mask = long.mask32(start, digits);
+    let whole = mask.trailing_ones() as usize;
+    // A zero before other digits, or no digit, is a fault for the scan to tell.
+    if whole == 0 || whole > 1 && text[start] == b'0' {
+        return None;
+    }
+    let mut end = whole;
+    let mut next = text.get(start + end);
+    if next == Some(&b'.') {
+        let digits = (mask >> (whole + 1)).trailing_ones() as usize;
+        if digits == 0 {
+            return None;
+        }
+        end += 1 + digits;
+        next = text.get(start + end);
+    }
+    // Longer than what was looked at, or with an exponent.
+    if end >= 32 || matches!(next, Some(b'e' | b'E')) {
+        return long_number(text, pos);
+    }
+    Some(start + end)
+}
+
+#[inline(never)]
+fn long_number(text: &[u8], pos: usize) -> Option<usize> {
+    number(text, pos).ok()
 }
