@@ -117,9 +117,6 @@ pub(super) fn engine() -> Result<Engine> {
     if std::env::var_os("WEIR_PERFMAP").is_some() {
         config.profiler(ProfilingStrategy::PerfMap);
     }
-    if std::env::var_os("WEIR_JITDUMP").is_some() {
-        config.profiler(ProfilingStrategy::JitDump);
-    }
     Engine::new(&config)
         .map_err(anyhow::Error::from)
         .context("setting up the WebAssembly engine")
