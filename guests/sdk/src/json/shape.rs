@@ -9,6 +9,7 @@
 
 use super::block::{Block, Long, digits, equal, string_stops};
 use super::fields::{NO_NODE, NodeId, ROOT, Slot};
+use super::raw::{Kind, Raw};
 use super::scan::{literal, number, string};
 
 /// The last object's shape, and whose fields it was scanned for.
@@ -48,6 +49,8 @@ struct Step {
     key_end: u32,
     /// [`NO_NODE`] if the member isn't wanted.
     node: NodeId,
+    /// What the value was.
+    kind: Kind,
 }
 
 /// A text between values.
@@ -82,11 +85,14 @@ impl Shape {
             if start >= text.len() || !self.is_next(&step.gap, text, pos) {
                 return None;
             }
-            pos = match text[start] {
-                b'"' => short_string(text, long, start + 1, &mut non_ascii)?,
-                b'-' | b'0'..=b'9' => short_number(text, long, start)?,
-                b'{' | b'[' => return None,
-                _ => literal(text, start).ok()?,
+            // Mostly it's of the kind that it was before.
+            let is_string = text[start] == b'"';
+            pos = if is_string && step.kind == Kind::String {
+                short_string(text, long, start + 1, &mut non_ascii)?
+            } else if !is_string && step.kind == Kind::Number {
+                short_number(text, long, start)?
+            } else {
+                other_value(text, start, &mut non_ascii)?
             };
             if step.node != NO_NODE {
                 slots[step.node as usize] = Slot {
@@ -176,6 +182,7 @@ impl Shape {
                 key: slot.value - slot.key,
                 key_end: slot.value - slot.key_end,
                 node: *node,
+                kind: Raw::checked(&text[slot.value as usize..slot.end as usize]).kind(),
             });
             pos = slot.end as usize;
         }
@@ -238,34 +245,46 @@ fn string_end(text: &[u8], long: Long<'_>, pos: usize, non_ascii: &mut bool) -> 
     Some(string(text, pos, non_ascii).ok()?.end)
 }
 
-/// The end of the number at `pos`, whose first byte is a digit or a minus.
+/// The end of the number at `pos`, or of what else stands there.
 #[inline(always)]
 fn short_number(text: &[u8], long: Long<'_>, pos: usize) -> Option<usize> {
     let start = pos + usize::from(text[pos] == b'-');
     let mask = long.mask32(start, digits);
     let whole = mask.trailing_ones() as usize;
-    // A zero before other digits, or no digit, is a fault for the scan to tell.
-    if whole == 0 || whole > 1 && text[start] == b'0' {
-        return None;
+    let is_zero_first = text.get(start) == Some(&b'0');
+    // No digit, or a zero before others. Without branches, of which there would be two.
+    if (whole == 0) | (is_zero_first & (whole > 1)) {
+        return not_a_string(text, pos);
     }
     let mut end = whole;
-    let mut next = text.get(start + end);
-    if next == Some(&b'.') {
+    let mut next = text.get(start + end).copied().unwrap_or_default();
+    if next == b'.' {
         let digits = (mask >> (whole + 1)).trailing_ones() as usize;
         if digits == 0 {
             return None;
         }
         end += 1 + digits;
-        next = text.get(start + end);
+        next = text.get(start + end).copied().unwrap_or_default();
     }
     // Longer than what was looked at, or with an exponent.
-    if end >= 32 || matches!(next, Some(b'e' | b'E')) {
-        return long_number(text, pos);
+    if (end >= 32) | (next | 0x20 == b'e') {
+        return not_a_string(text, pos);
     }
     Some(start + end)
 }
 
 #[inline(never)]
-fn long_number(text: &[u8], pos: usize) -> Option<usize> {
-    number(text, pos).ok()
+fn not_a_string(text: &[u8], pos: usize) -> Option<usize> {
+    other_value(text, pos, &mut false)
+}
+
+/// The end of the value at `pos`, which may be of any kind but an array and an object.
+#[inline(never)]
+fn other_value(text: &[u8], pos: usize, non_ascii: &mut bool) -> Option<usize> {
+    match text[pos] {
+        b'"' => Some(string(text, pos + 1, non_ascii).ok()?.end),
+        b'-' | b'0'..=b'9' => number(text, pos).ok(),
+        b'{' | b'[' => None,
+        _ => literal(text, pos).ok(),
+    }
 }

@@ -128,8 +128,16 @@ fn flat() -> impl Strategy<Value = Vec<u8>> {
         ["\n { \"a\" : ", " ,\t\"longer_name\":", "\n}\n"],
         [r#"{"ä":"#, r#","\u0061":"#, "} "],
         [r#"{"a":"#, r#","longer_name_than_sixteen_bytes":"#, "}"],
-        [r#"{"b":"a text that makes it long","a":"#, r#","b.c":"#, "                  }"],
-        [r#"{"longer_name_than_sixteen_bytes":"#, r#","the_same":1,"a":"#, "   }   "],
+        [
+            r#"{"b":"a text that makes it long","a":"#,
+            r#","b.c":"#,
+            "                  }",
+        ],
+        [
+            r#"{"longer_name_than_sixteen_bytes":"#,
+            r#","the_same":1,"a":"#,
+            "   }   ",
+        ],
         [r#"{"x":"#, r#","b":"#, "}}"],
     ]);
     let broken = prop_oneof![20 => Just(None), 1 => any::<u8>().prop_map(Some)];
