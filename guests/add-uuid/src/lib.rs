@@ -186,7 +186,7 @@ impl AddUuid {
 }
 
 /// An id that is drawn.
-#[inline]
+#[inline(always)]
 fn random(version: &Version, record: &mut Record<'_>) -> Result<Uuid, Refusal> {
     match version {
         Version::V7 => record.uuid_v7(),

@@ -129,6 +129,7 @@ impl<'a> Evaluation<'a> {
         user: &'static str,
     ) -> Result<bool, Fault> {
         match &node.op {
+            Op::Constant(Value::Bool(truth)) => Ok(*truth),
             Op::Compare(comparison, pair) => self.compare(node, *comparison, pair, scope),
             Op::And(terms) => self.chain(terms, scope, "&&", false),
             Op::Or(terms) => self.chain(terms, scope, "||", true),

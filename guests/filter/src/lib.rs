@@ -250,24 +250,11 @@ impl Transform for Filter {
         if reads.offset {
             input.offset = record.offset();
         }
-        // The usual number of headers has its place on the stack.
-        const FEW: usize = 16;
-        let mut few: [(&[u8], Option<&[u8]>); FEW] = [(&[], None); FEW];
-        let many: Vec<_>;
-        if reads.headers {
-            let headers = record.headers();
-            let count = headers.len();
-            input.headers = Headers(if count <= FEW {
-                for (place, header) in few.iter_mut().zip(headers) {
-                    *place = header;
-                }
-                &few[..count]
-            } else {
-                many = headers.collect();
-                &many
-            });
-        }
-        let verdict = match self.program.holds(&input) {
+        let result = match reads.headers {
+            true => holds_with_headers(&self.program, input, record),
+            false => self.program.holds(&input),
+        };
+        let verdict = match result {
             Ok(truth) => Ok(if truth { self.hit } else { opposite(self.hit) }),
             Err(fault) if fault.is_missing() && self.missing != Missing::Refuse => {
                 Ok(match self.missing {
@@ -286,6 +273,31 @@ impl Filter {
     fn reads_value(&self) -> bool {
         self.program.reads.value || !self.fields.is_empty()
     }
+}
+
+/// Whether an expression that reads headers holds; apart, so that others don't pay for the headers' place.
+#[inline(never)]
+fn holds_with_headers(
+    program: &Program,
+    input: Input<'_>,
+    record: &Record<'_>,
+) -> Result<bool, Fault> {
+    // The usual number of headers has its place on the stack.
+    const FEW: usize = 16;
+    let mut few: [(&[u8], Option<&[u8]>); FEW] = [(&[], None); FEW];
+    let many: Vec<_>;
+    let headers = record.headers();
+    let count = headers.len();
+    let headers = Headers(if count <= FEW {
+        for (place, header) in few.iter_mut().zip(headers) {
+            *place = header;
+        }
+        &few[..count]
+    } else {
+        many = headers.collect();
+        &many
+    });
+    program.holds(&Input { headers, ..input })
 }
 
 fn opposite(verdict: Verdict) -> Verdict {

@@ -37,6 +37,70 @@ pub(crate) fn append_words<const N: usize, const WORDS: usize>(
     }
 }
 
+/// Appends to a vector whose length and room are kept at hand: each byte that is written might be the vector's own
+/// fields for all the compiler knows, so it would read them again for every piece.
+pub(crate) struct Pen<'v> {
+    out: &'v mut Vec<u8>,
+    start: *mut u8,
+    /// What has been written, the vector's bytes before included.
+    len: usize,
+    capacity: usize,
+}
+
+impl<'v> Pen<'v> {
+    /// Sets aside room for so many bytes at least.
+    #[inline(always)]
+    pub(crate) fn new(out: &'v mut Vec<u8>, room: usize) -> Pen<'v> {
+        out.reserve(room);
+        Pen {
+            start: out.as_mut_ptr(),
+            len: out.len(),
+            capacity: out.capacity(),
+            out,
+        }
+    }
+
+    /// Appends bytes.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        if self.capacity - self.len < bytes.len() {
+            self.grow(bytes.len());
+        }
+        // SAFETY: there's room for the bytes after `len`, and nothing else refers to it: the vector is borrowed.
+        unsafe { copy(bytes.as_ptr(), self.start.add(self.len), bytes.len()) };
+        self.len += bytes.len();
+    }
+
+    /// What has been written, the vector's bytes before included.
+    #[inline(always)]
+    pub(crate) fn written(&self) -> &[u8] {
+        // SAFETY: the first `len` bytes have been written.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+
+    /// Takes back all from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// The vector gets its new length.
+    #[inline(always)]
+    pub(crate) fn finish(self) {
+        // SAFETY: the first `len` bytes have been written, and are within the capacity.
+        unsafe { self.out.set_len(self.len) };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, more: usize) {
+        // SAFETY: as in `finish`.
+        unsafe { self.out.set_len(self.len) };
+        self.out.reserve(more);
+        self.start = self.out.as_mut_ptr();
+        self.capacity = self.out.capacity();
+    }
+}
+
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 type Sixteen = core::arch::wasm32::v128;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
@@ -111,6 +175,23 @@ mod tests {
                 assert_eq!(out[3..], bytes[from..from + len]);
             }
         }
+    }
+
+    #[test]
+    fn a_pen_writes_what_a_vector_would() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(400).collect();
+        let mut out = vec![1, 2, 3];
+        let mut expected = out.clone();
+        let mut pen = Pen::new(&mut out, 5);
+        for len in [0, 3, 40, 1, 300, 17] {
+            pen.put(&bytes[..len]);
+            expected.extend_from_slice(&bytes[..len]);
+            assert_eq!(pen.written(), expected);
+        }
+        pen.truncate(50);
+        pen.put(b"end");
+        pen.finish();
+        assert_eq!(out, [&expected[..50], b"end"].concat());
     }
 
     #[test]

@@ -16,10 +16,10 @@ use crate::bytes::append_words;
 /// The draws of one batch.
 pub(crate) struct Ids {
     key: [u32; 8],
-    /// Block and stream of `words`.
+    /// Block and stream of `draws`.
     at: Option<(u64, u64)>,
-    /// The last block.
-    words: [u32; 16],
+    /// The last block, as four draws of two words of 64 bits: read as they were written, in one piece each.
+    draws: [[u64; 2]; 4],
     /// The number of draws of the current record.
     drawn: u32,
 }
@@ -33,7 +33,7 @@ impl Ids {
         Ids {
             key: words,
             at: None,
-            words: [0; 16],
+            draws: [[0; 2]; 4],
             drawn: 0,
         }
     }
@@ -48,7 +48,7 @@ impl Ids {
     ///
     /// # Panics
     /// After 2^32 - 1 draws for one record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn draw(&mut self, offset: u64, ordinal: u32) -> [u8; 16] {
         let stream = u64::from(ordinal) << 32 | u64::from(self.drawn);
         self.drawn = self
@@ -57,20 +57,26 @@ impl Ids {
             .expect("a record draws less than 2^32 ids");
         let block = offset / 4;
         if self.at != Some((block, stream)) {
-            self.words = chacha8(&self.key, block, stream);
-            self.at = Some((block, stream));
+            self.next_block(block, stream);
         }
-        let first = (offset % 4) as usize * 4;
-        let mut bytes = [0; 16];
-        for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(&self.words[first..]) {
-            *to = word.to_le_bytes();
+        let [low, high] = self.draws[(offset % 4) as usize];
+        (u128::from(low) | u128::from(high) << 64).to_le_bytes()
+    }
+
+    #[inline(never)]
+    fn next_block(&mut self, block: u64, stream: u64) {
+        let words = chacha8(&self.key, block, stream);
+        for (draw, words) in self.draws.iter_mut().zip(words.as_chunks().0) {
+            let [a, b, c, d]: [u32; 4] = *words;
+            let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+            *draw = [join(a, b), join(c, d)];
         }
-        bytes
+        self.at = Some((block, stream));
     }
 }
 
 /// Sets the version and variant of random bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn v4(bytes: [u8; 16]) -> Uuid {
     Builder::from_random_bytes(bytes).into_uuid()
 }
@@ -86,7 +92,7 @@ pub(crate) fn v7(millis: i64, bytes: [u8; 16]) -> Option<Uuid> {
 }
 
 /// Appends an id's text: 36 characters, lower case, with hyphens.
-#[inline]
+#[inline(always)]
 pub fn write_text(id: &Uuid, out: &mut Vec<u8>) {
     let bytes = id.as_bytes();
     let hex = |from: usize| {
@@ -110,7 +116,7 @@ pub fn write_text(id: &Uuid, out: &mut Vec<u8>) {
 }
 
 /// Appends an id's text as a JSON string, in quotes.
-#[inline]
+#[inline(always)]
 pub fn write_json(id: &Uuid, out: &mut Vec<u8>) {
     out.push(b'"');
     write_text(id, out);

@@ -342,7 +342,7 @@ impl<'b> Record<'b> {
     }
 
     /// The next sixteen bytes of the record's stream.
-    #[inline]
+    #[inline(always)]
     fn draw(&mut self) -> [u8; 16] {
         let (offset, ordinal) = (self.offset(), self.ordinal());
         self.out.ids.draw(offset, ordinal)

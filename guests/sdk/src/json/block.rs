@@ -27,6 +27,52 @@ pub(crate) fn masked(text: &[u8], pos: usize, mask: impl Fn(&Block) -> u32) -> u
     }
 }
 
+/// A text of 32 bytes and more, in which as many can be looked at from any place without asking whether they're there.
+#[derive(Clone, Copy)]
+pub(crate) struct Long<'t> {
+    text: &'t [u8],
+}
+
+/// The least length of a [`Long`] text.
+const LONG: usize = 32;
+
+impl<'t> Long<'t> {
+    /// `None` if the text is shorter.
+    #[inline(always)]
+    pub(crate) fn new(text: &'t [u8]) -> Option<Long<'t>> {
+        (text.len() >= LONG).then_some(Long { text })
+    }
+
+    /// The mask of the sixteen bytes from `pos` on, at most the text's length; 0 past its end.
+    #[inline(always)]
+    pub(crate) fn mask16(self, pos: usize, mask: impl Fn(&Block) -> u32) -> u32 {
+        let start = pos.min(self.text.len() - 16);
+        mask(self.block(start)) >> (pos - start)
+    }
+
+    /// The mask of the 32 bytes from `pos` on, at most the text's length; 0 past its end.
+    #[inline(always)]
+    pub(crate) fn mask32(self, pos: usize, mask: impl Fn(&Block) -> u32) -> u64 {
+        let start = pos.min(self.text.len() - 32);
+        let low = mask(self.block(start));
+        let high = mask(self.block(start + 16));
+        u64::from(low | high << 16) >> (pos - start)
+    }
+
+    /// The last sixteen bytes.
+    #[inline(always)]
+    pub(crate) fn last(self) -> &'t Block {
+        self.block(self.text.len() - 16)
+    }
+
+    #[inline(always)]
+    fn block(self, start: usize) -> &'t Block {
+        debug_assert!(start + 16 <= self.text.len());
+        // SAFETY: the callers keep `start` at least sixteen bytes before the end of the text, which has 32 or more.
+        unsafe { &*self.text.as_ptr().add(start).cast::<Block>() }
+    }
+}
+
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod vector {
     use core::arch::wasm32::*;

@@ -4,7 +4,7 @@ use super::fields::{NodeId, Object, ROOT, Slot};
 use super::raw::Kind;
 use super::scan::skip_space;
 use super::{Error, Raw, write_str};
-use crate::bytes::append;
+use crate::bytes::{Pen, append};
 
 /// An edit of a field.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +17,8 @@ pub(crate) struct Op {
 enum Change {
     /// The value becomes this part of the scratch text.
     Set {
-        from: usize,
-        to: usize,
+        from: u32,
+        to: u32,
     },
     /// The key becomes another node's.
     Rename {
@@ -30,23 +30,23 @@ enum Change {
 /// A change of the text: what stands from `start` to `end` makes way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Splice {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
     with: With,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum With {
     /// A part of the scratch text.
-    Scratch { from: usize, to: usize },
+    Scratch { from: u32, to: u32 },
     /// A node's key.
     Key(NodeId),
     /// Nothing; what goes is a member with the comma after it.
     Nothing,
     /// Nothing; what goes is an object's last member, and the comma before it goes too.
     NothingLast,
-    /// A member that the object of this slot lacks, at its end.
-    Member { node: NodeId, object: Slot },
+    /// A member that its object lacks, at its end.
+    Member(NodeId),
 }
 
 impl Object<'_, '_> {
@@ -93,12 +93,14 @@ impl Object<'_, '_> {
                 break;
             }
         }
-        let from = self.found.scratch.len();
+        let from = self.found.scratch.len() as u32;
         write(&mut self.found.scratch);
-        let to = self.found.scratch.len();
-        self.found
-            .ops
-            .retain(|op| op.node != node || matches!(op.change, Change::Rename { .. }));
+        let to = u32::try_from(self.found.scratch.len()).expect("edits are shorter than 4 GiB");
+        if !self.found.ops.is_empty() {
+            self.found
+                .ops
+                .retain(|op| op.node != node || matches!(op.change, Change::Rename { .. }));
+        }
         self.found.ops.push(Op {
             node,
             change: Change::Set { from, to },
@@ -186,79 +188,94 @@ impl Object<'_, '_> {
     pub fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.splice()?;
         let base = out.len();
+        let room = self.text.len() + self.found.scratch.len() + self.fields.room;
+        let mut pen = Pen::new(out, room);
         let mut cursor = 0;
         for splice in &self.found.splices {
+            let start = splice.start as usize;
             // Inside something that has gone already.
-            if splice.start < cursor {
+            if start < cursor {
                 continue;
             }
-            append(out, &self.text[cursor..splice.start]);
-            cursor = splice.end;
+            pen.put(&self.text[cursor..start]);
+            cursor = splice.end as usize;
             match splice.with {
                 With::Scratch { from, to } => {
-                    append(out, &self.found.scratch[from..to]);
+                    pen.put(&self.found.scratch[from as usize..to as usize]);
                 }
-                With::Key(node) => append(out, &self.fields.nodes[node as usize].key),
+                With::Key(node) => pen.put(&self.fields.nodes[node as usize].key),
                 With::Nothing => {}
                 With::NothingLast => {
-                    let kept = base + trimmed(&out[base..]);
-                    match out[kept - 1] {
-                        b',' => out.truncate(kept - 1),
-                        _ => out.truncate(kept),
+                    let kept = trimmed(pen.written(), base);
+                    match pen.written()[kept - 1] {
+                        b',' => pen.truncate(kept - 1),
+                        _ => pen.truncate(kept),
                     }
                 }
-                With::Member { node, object } => self.write_member(node, object, base, out),
+                With::Member(node) => self.write_member(node, base, &mut pen),
             }
         }
-        append(out, &self.text[cursor..]);
+        pen.put(&self.text[cursor..]);
+        pen.finish();
         Ok(())
     }
 
     /// Appends a member that an object lacks. What has been written ends with what is left of the object's others.
     #[inline]
-    fn write_member(&self, node: NodeId, object: Slot, base: usize, out: &mut Vec<u8>) {
-        if out[base + trimmed(&out[base..]) - 1] != b'{' {
-            out.push(b',');
-        }
+    fn write_member(&self, id: NodeId, base: usize, pen: &mut Pen<'_>) {
+        let node = &self.fields.nodes[id as usize];
+        let last = trimmed(pen.written(), base) - 1;
+        let is_first = pen.written()[last] == b'{';
+        let object = self.found.slots[node.parent as usize];
         let first = object.value as usize + 1;
-        let first_end = skip_space(self.text, first);
-        if self.text[first_end] != b'}' {
-            append(out, &self.text[first..first_end]);
-        }
-        match self.set_of(node) {
-            Some((from, to)) => {
-                append(out, &self.fields.nodes[node as usize].key);
-                out.push(b':');
-                append(out, &self.found.scratch[from..to]);
+        if self.text[first] <= b' ' {
+            let first_end = skip_space(self.text, first);
+            if self.text[first_end] != b'}' {
+                if !is_first {
+                    pen.put(b",");
+                }
+                pen.put(&self.text[first..first_end]);
+                return self.write_tree(id, pen);
             }
-            None => self.write_tree(node, out),
+        }
+        // The member starts with the comma.
+        pen.put(&node.member[usize::from(is_first)..]);
+        self.write_value(id, pen);
+    }
+
+    /// Appends a node's key and value.
+    fn write_tree(&self, id: NodeId, pen: &mut Pen<'_>) {
+        pen.put(&self.fields.nodes[id as usize].member[1..]);
+        self.write_value(id, pen);
+    }
+
+    /// Appends a node's value: its own, or an object of its children's.
+    #[inline]
+    fn write_value(&self, id: NodeId, pen: &mut Pen<'_>) {
+        match self.set_of(id) {
+            Some((from, to)) => pen.put(&self.found.scratch[from as usize..to as usize]),
+            None => self.write_children(id, pen),
         }
     }
 
-    /// Appends a node's key and value: its own, or an object of its children's.
-    fn write_tree(&self, node: NodeId, out: &mut Vec<u8>) {
-        let place = &self.fields.nodes[node as usize];
-        append(out, &place.key);
-        out.push(b':');
-        if let Some((from, to)) = self.set_of(node) {
-            append(out, &self.found.scratch[from..to]);
-            return;
-        }
-        out.push(b'{');
+    #[inline(never)]
+    fn write_children(&self, id: NodeId, pen: &mut Pen<'_>) {
+        pen.put(b"{");
         let mut is_first = true;
-        for &child in &place.children {
+        for &child in &self.fields.nodes[id as usize].children {
             if self.is_set_inside(child) {
                 if !is_first {
-                    out.push(b',');
+                    pen.put(b",");
                 }
                 is_first = false;
-                self.write_tree(child, out);
+                self.write_tree(child, pen);
             }
         }
-        out.push(b'}');
+        pen.put(b"}");
     }
 
-    fn set_of(&self, node: NodeId) -> Option<(usize, usize)> {
+    #[inline]
+    fn set_of(&self, node: NodeId) -> Option<(u32, u32)> {
         self.found.ops.iter().find_map(|op| match op.change {
             Change::Set { from, to } if op.node == node => Some((from, to)),
             _ => None,
@@ -281,8 +298,8 @@ impl Object<'_, '_> {
             let slot = self.found.slots[node as usize];
             let splice = match change {
                 Change::Set { from, to } if slot.is_present() => Splice {
-                    start: slot.value as usize,
-                    end: slot.end as usize,
+                    start: slot.value,
+                    end: slot.end,
                     with: With::Scratch { from, to },
                 },
                 Change::Set { .. } => match self.splice_member(node)? {
@@ -290,8 +307,8 @@ impl Object<'_, '_> {
                     None => continue,
                 },
                 Change::Rename { to } => Splice {
-                    start: slot.key as usize,
-                    end: slot.key_end as usize,
+                    start: slot.key,
+                    end: slot.key_end,
                     with: With::Key(to),
                 },
                 Change::Remove if slot.is_present() => self.splice_out(slot),
@@ -306,6 +323,9 @@ impl Object<'_, '_> {
     #[inline]
     fn push(&mut self, splice: Splice) {
         let splices = &mut self.found.splices;
+        if splices.last().is_none_or(|last| last.start <= splice.start) {
+            return splices.push(splice);
+        }
         let after = splices
             .iter()
             .rposition(|other| other.start <= splice.start);
@@ -322,23 +342,21 @@ impl Object<'_, '_> {
             parent = self.fields.nodes[parent as usize].parent;
         }
         let object = self.found.slots[parent as usize];
-        let text = &self.text[object.value as usize..object.end as usize];
-        if text[0] != b'{' {
-            return Err(self.not_an_object(node, parent, Raw::checked(text).kind()));
+        let (start, end) = (object.value as usize, object.end as usize);
+        if self.text[start] != b'{' {
+            let kind = Raw::checked(&self.text[start..end]).kind();
+            return Err(self.not_an_object(node, parent, kind));
         }
         let is_there =
-            |splice: &Splice| matches!(splice.with, With::Member { node, .. } if node == missing);
+            |splice: &Splice| matches!(splice.with, With::Member(node) if node == missing);
         if missing != node && self.found.splices.iter().any(is_there) {
             return Ok(None);
         }
-        let at = object.value as usize + trimmed(&text[..text.len() - 1]);
+        let at = trimmed(&self.text[..end - 1], start) as u32;
         Ok(Some(Splice {
             start: at,
             end: at,
-            with: With::Member {
-                node: missing,
-                object,
-            },
+            with: With::Member(missing),
         }))
     }
 
@@ -359,8 +377,8 @@ impl Object<'_, '_> {
             _ => (end, With::NothingLast),
         };
         Splice {
-            start: slot.key as usize,
-            end,
+            start: slot.key,
+            end: end as u32,
             with,
         }
     }
@@ -381,18 +399,22 @@ impl Object<'_, '_> {
     }
 }
 
-/// The length without the whitespace at the end.
+/// The length without the whitespace at the end, of which none stands before `base`.
 #[inline]
-fn trimmed(text: &[u8]) -> usize {
+fn trimmed(text: &[u8], base: usize) -> usize {
     // Mostly there's no whitespace, and no loop then.
-    if let Some(last) = text.last()
-        && !is_space(last)
-    {
-        return text.len();
+    match text.last() {
+        Some(last) if is_space(last) => trimmed_some(text, base),
+        _ => text.len(),
     }
-    text.iter()
+}
+
+#[inline(never)]
+fn trimmed_some(text: &[u8], base: usize) -> usize {
+    text[base..]
+        .iter()
         .rposition(|byte| !is_space(byte))
-        .map_or(0, |last| last + 1)
+        .map_or(base, |last| base + last + 1)
 }
 
 fn is_space(byte: &u8) -> bool {

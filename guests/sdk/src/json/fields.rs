@@ -17,6 +17,8 @@ pub struct Fields {
     pub(crate) nodes: Vec<Node>,
     /// The node of each field.
     pub(crate) wanted: Vec<NodeId>,
+    /// Bytes that keys and punctuation of new members may take.
+    pub(crate) room: usize,
     /// Tells these fields from others, for what is remembered of a scan; clones share it. Never 0.
     number: u64,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// The name as a JSON string, with its quotes.
     pub(crate) key: Vec<u8>,
+    /// A comma, the key and a colon.
+    pub(crate) member: Vec<u8>,
     /// The first eight bytes of the name, see [`prefix`].
     prefix: u64,
     /// The path from the root, as it was given.
@@ -122,6 +126,7 @@ impl Fields {
         let root = Node {
             name: String::new(),
             key: Vec::new(),
+            member: Vec::new(),
             prefix: 0,
             path: String::new(),
             parent: ROOT,
@@ -130,6 +135,7 @@ impl Fields {
         Fields {
             nodes: vec![root],
             wanted: Vec::new(),
+            room: 0,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -168,15 +174,19 @@ impl Fields {
         text: &'t [u8],
         found: &'f mut Found,
     ) -> Result<Object<'t, 'f>, Error> {
-        found.reset(self.nodes.len());
-        if let Some(non_ascii) = found.shape.find(self.number, text, &mut found.slots) {
-            check_utf8(text, non_ascii)?;
-            found.shape.hit();
-            return Ok(Object {
-                text,
-                fields: self,
-                found,
-            });
+        if found.shape.is_for(self.number) && text.len() <= u32::MAX as usize {
+            match found.shape.owns_slots() {
+                true => found.clear(),
+                false => found.reset(self.nodes.len()),
+            }
+            if let Some(non_ascii) = found.shape.find(text, &mut found.slots) {
+                check_utf8(text, non_ascii)?;
+                return Ok(Object {
+                    text,
+                    fields: self,
+                    found,
+                });
+            }
         }
         let root = self.scan_value(text, found)?;
         match root.kind() {
@@ -414,9 +424,13 @@ impl Fields {
         let child = self.nodes.len() as NodeId;
         let mut key = Vec::new();
         write_str(&name, &mut key);
+        let member = [b",", &key[..], b":"].concat();
+        // It may be a new object, with its braces.
+        self.room += member.len() + 2;
         self.nodes.push(Node {
             prefix: prefix(name.as_bytes(), 0, name.len()),
             key,
+            member,
             name,
             path: path.to_owned(),
             parent,
@@ -428,8 +442,9 @@ impl Fields {
 }
 
 impl Found {
-    #[inline]
+    /// Forgets the text before.
     fn reset(&mut self, nodes: usize) {
+        self.shape.leave_slots();
         if self.slots.len() != nodes {
             self.slots.clear();
             self.slots.resize(nodes, Slot::default());
@@ -438,6 +453,12 @@ impl Found {
         for slot in &mut self.slots {
             slot.key_end = 0;
         }
+        self.clear();
+    }
+
+    /// Forgets the text before, but for the slots.
+    #[inline]
+    fn clear(&mut self) {
         self.earlier.clear();
         self.opened.clear();
         self.members.clear();

@@ -108,9 +108,11 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 /// Objects of few shapes, some of them damaged inside a value or between.
 fn flat() -> impl Strategy<Value = Vec<u8>> {
     let value = prop_oneof![
-        4 => "[0-9]{1,20}",
+        4 => "[0-9]{1,40}",
+        4 => "-?[0-9]{1,20}\\.[0-9]{0,20}",
         1 => Just("01".to_owned()),
         3 => "\"[a-z]{0,20}\"",
+        3 => "\"[a-z]{30,70}\"",
         1 => Just("\"\\u00e4漢\\\"\"".to_owned()),
         1 => Just("\"open".to_owned()),
         1 => Just("null".to_owned()),
@@ -126,6 +128,16 @@ fn flat() -> impl Strategy<Value = Vec<u8>> {
         ["\n { \"a\" : ", " ,\t\"longer_name\":", "\n}\n"],
         [r#"{"ä":"#, r#","\u0061":"#, "} "],
         [r#"{"a":"#, r#","longer_name_than_sixteen_bytes":"#, "}"],
+        [
+            r#"{"b":"a text that makes it long","a":"#,
+            r#","b.c":"#,
+            "                  }",
+        ],
+        [
+            r#"{"longer_name_than_sixteen_bytes":"#,
+            r#","the_same":1,"a":"#,
+            "   }   ",
+        ],
         [r#"{"x":"#, r#","b":"#, "}}"],
     ]);
     let broken = prop_oneof![20 => Just(None), 1 => any::<u8>().prop_map(Some)];
