@@ -100,7 +100,7 @@ impl Writer {
     }
 
     /// The current record comes out, as it came in or with its new value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit(&mut self, input: &Column, index: usize) {
         if let Some(column) = &mut self.column {
             match self.pending.take() {
@@ -208,7 +208,14 @@ impl HeaderWriter {
     }
 
     /// The current record comes out, as it came in or with its new headers.
+    #[inline(always)]
     pub(crate) fn emit(&mut self, input: &Headers, range: std::ops::Range<usize>) {
+        if self.headers.is_some() {
+            self.emit_begun(input, range);
+        }
+    }
+
+    fn emit_begun(&mut self, input: &Headers, range: std::ops::Range<usize>) {
         if let Some(headers) = &mut self.headers {
             if !self.is_pending {
                 headers.extend(input, range);

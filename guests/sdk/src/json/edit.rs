@@ -250,7 +250,7 @@ impl Object<'_, '_> {
     }
 
     /// Appends a node's value: its own, or an object of its children's.
-    #[inline]
+    #[inline(always)]
     fn write_value(&self, id: NodeId, pen: &mut Pen<'_>) {
         match self.set_of(id) {
             Some((from, to)) => pen.put(&self.found.scratch[from as usize..to as usize]),
