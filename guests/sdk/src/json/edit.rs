@@ -68,6 +68,7 @@ impl Object<'_, '_> {
     ///
     /// # Panics
     /// If there is no such field in [`Fields`](super::Fields).
+    #[inline]
     pub fn set(&mut self, field: usize, value: &[u8]) {
         self.set_with(field, |out| append(out, value));
     }
@@ -92,7 +93,7 @@ impl Object<'_, '_> {
     ///
     /// # Panics
     /// If there is no such field in [`Fields`](super::Fields).
-    #[inline]
+    #[inline(always)]
     pub fn set_with(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let mut node = self.fields.wanted[field];
         // A field that gets this one's name is meant.

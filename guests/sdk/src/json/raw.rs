@@ -98,7 +98,7 @@ impl<'a> Raw<'a> {
     }
 
     /// The number, if it is written without fraction and exponent and fits.
-    #[inline]
+    #[inline(always)]
     pub fn as_i64(&self) -> Option<i64> {
         match self.0 {
             [b'-', digits @ ..] => {
@@ -229,7 +229,7 @@ fn after_comma(text: &[u8], pos: usize) -> usize {
 }
 
 /// The number that a text of nothing but digits stands for.
-#[inline]
+#[inline(always)]
 fn unsigned(digits: &[u8]) -> Option<u64> {
     // Times, counts, most ids: two words that overlap, of which the first loses what the second has too.
     if let 8..=16 = digits.len()
