@@ -98,7 +98,7 @@ impl<'a> Raw<'a> {
     }
 
     /// The number, if it is written without fraction and exponent and fits.
-    #[inline]
+    #[inline(always)]
     pub fn as_i64(&self) -> Option<i64> {
         match self.0 {
             [b'-', digits @ ..] => {
@@ -229,8 +229,24 @@ fn after_comma(text: &[u8], pos: usize) -> usize {
 }
 
 /// The number that a text of nothing but digits stands for.
-#[inline]
+#[inline(always)]
 fn unsigned(digits: &[u8]) -> Option<u64> {
+    // Times, counts, most ids: two words that overlap, of which the first loses what the second has too.
+    if let 8..=16 = digits.len()
+        && let (Some(head), Some(tail)) = (digits.first_chunk(), digits.last_chunk())
+    {
+        const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+        let missing = 8 * (16 - digits.len() as u32);
+        let head = u64::from_le_bytes(*head) ^ ZEROS;
+        // A shift by 64 is none, so it's done in two: eight digits have no head.
+        let head = (head << (missing / 2) << (missing / 2)) ^ ZEROS;
+        return Some(eight_digits(head)? * 100_000_000 + eight_digits(u64::from_le_bytes(*tail))?);
+    }
+    long_unsigned(digits)
+}
+
+#[inline(never)]
+fn long_unsigned(digits: &[u8]) -> Option<u64> {
     // 19 digits always fit.
     if digits.is_empty() || digits.len() > 20 {
         return None;
@@ -239,7 +255,7 @@ fn unsigned(digits: &[u8]) -> Option<u64> {
     let mut number = 0u64;
     let mut rest = head;
     while let Some((eight, after)) = rest.split_first_chunk() {
-        number = number * 100_000_000 + eight_digits(eight)?;
+        number = number * 100_000_000 + eight_digits(u64::from_le_bytes(*eight))?;
         rest = after;
     }
     for &byte in rest {
@@ -256,10 +272,10 @@ fn digit(byte: u8) -> Option<u64> {
     byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
 
-/// Eight digits at once: neighbours are joined to pairs, pairs to fours, fours to all eight.
-#[inline]
-fn eight_digits(eight: &[u8; 8]) -> Option<u64> {
-    let word = u64::from_le_bytes(*eight);
+/// Eight digits at once, the first in the lowest byte: neighbours are joined to pairs, pairs to fours, fours to all
+/// eight.
+#[inline(always)]
+fn eight_digits(word: u64) -> Option<u64> {
     let high_nibbles = word & 0xf0f0_f0f0_f0f0_f0f0;
     let above_nine = word.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
     if high_nibbles != 0x3030_3030_3030_3030 || above_nine != 0x3030_3030_3030_3030 {

@@ -635,6 +635,29 @@ fn an_edit_of_an_object_wins_over_one_inside() {
         },
         r#"{"c":2}"#,
     );
+    // Also if it's made by them.
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0]] {
+        check(
+            &paths,
+            r#"{"c":2}"#,
+            |object| order.iter().for_each(|&field| object.set(field, b"5")),
+            r#"{"c":2,"a":5}"#,
+        );
+    }
+}
+
+#[test]
+fn edits_made_in_any_order_come_out_in_the_texts() {
+    let text = r#"{"a":1,"b":2,"c":3}"#;
+    let paths = ["a", "b", "c", "d"];
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]] {
+        check(
+            &paths,
+            text,
+            |object| order.iter().for_each(|&field| object.set(field, b"9")),
+            r#"{"a":9,"b":9,"c":9,"d":9}"#,
+        );
+    }
 }
 
 #[test]
