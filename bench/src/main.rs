@@ -42,6 +42,12 @@ pub struct Arguments {
     /// Worker threads, each with a consumer and a producer.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
+    /// Bytes that each consumer holds fetched; Weir's `buffer`, with its default.
+    #[arg(long, default_value_t = 8 << 20)]
+    buffer: u64,
+    /// Bytes of records that each producer has in flight; Weir's `in_flight`, with its default.
+    #[arg(long, default_value_t = 4 << 20)]
+    in_flight: u64,
 }
 
 fn main() -> Result<(), Error> {

@@ -15,9 +15,6 @@ use weir::kafka::{ConsumerOptions, ProducerOptions, consumer_settings, producer_
 use crate::client::{Client, Queue, Topic, check, text};
 use crate::{Arguments, Usage};
 
-/// What Weir's config says by default.
-const BUFFER: u64 = 16 << 20;
-const IN_FLIGHT: u64 = 16 << 20;
 /// Messages at once.
 const BATCH: usize = 1000;
 /// librdkafka's first offset of a partition.
@@ -90,6 +87,7 @@ pub struct Worker {
     _producer_queue: Queue,
     producer: Client,
     in_flight: Box<InFlight>,
+    window: u64,
     eventfd: OwnedFd,
     input: String,
     progress: Arc<Progress>,
@@ -123,11 +121,11 @@ impl Worker {
             user: &user,
             group: &arguments.group,
             worker: number,
-            buffer: BUFFER,
+            buffer: arguments.buffer,
         })?;
         let producer = producer_settings(&ProducerOptions {
             user: &user,
-            in_flight: IN_FLIGHT,
+            in_flight: arguments.in_flight,
         })?;
         let mut in_flight = Box::<InFlight>::default();
         let opaque = (&raw mut *in_flight).cast::<c_void>();
@@ -177,6 +175,7 @@ impl Worker {
                 _producer_queue: producer_queue,
                 producer,
                 in_flight,
+                window: arguments.in_flight,
                 eventfd,
                 input: arguments.input.clone(),
                 progress,
@@ -193,7 +192,7 @@ impl Worker {
             self.poll_producer()?;
             let mut busy = false;
             for index in 0..self.partitions.len() {
-                if self.in_flight() < IN_FLIGHT && !self.progress.is_done() {
+                if self.in_flight() < self.window && !self.progress.is_done() {
                     busy |= self.read(index)?;
                 }
             }

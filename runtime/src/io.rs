@@ -26,7 +26,8 @@ impl std::fmt::Display for TopicPartition {
 /// What happened to a source beside records.
 #[derive(Debug)]
 pub enum Event {
-    /// The group gave these partitions to this worker. The worker answers with [`Source::assign`].
+    /// The group gave these partitions to this worker; none, if there are more members than partitions. The worker
+    /// answers with [`Source::assign`].
     Assigned(Vec<TopicPartition>),
     /// The group takes these partitions away. The worker settles them and answers with [`Source::unassign`].
     Revoked {

@@ -4,33 +4,35 @@
 //! what comes out. It never sleeps to wait: [`eventually`] looks at a condition until a deadline.
 //!
 //! ```no_run
-//! use weir_tests::{MINUTE, Record, Scratch, Topic, Weir, broker};
+//! use weir_tests::{Pipeline, Record, Scratch, Topic, Weir, config};
 //!
 //! let scratch = Scratch::new();
 //! let (input, output) = (Topic::create(4), Topic::create(4));
 //! input.produce((0..1_000).map(|n| Record::new(None, Some(format!("{n}").as_bytes()))));
-//! let config = format!(
-//!     "[kafka]\n\"bootstrap.servers\" = \"{}\"\n[pipelines.p]\ninput = [\"{input}\"]\noutput = \"{output}\"\n",
-//!     broker().bootstrap(),
-//! );
-//! let mut weir = Weir::start(&scratch, &config);
-//! weir.wait_ready();
-//! weir.wait_until("all records", MINUTE, |_| (output.consume().len() == 1_000).then_some(()));
+//! let pipeline = Pipeline::new("copy", &input, &output).set("workers = 2");
+//! let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
+//! weir.wait_done(&input, pipeline.group());
 //! assert_eq!(weir.terminate(), Some(0));
-//! assert_eq!(input.committed("weir-p").iter().sum::<Option<i64>>(), Some(1_000));
+//! assert_eq!(output.consume().len(), 1_000);
 //! ```
 //!
 //! What goes wrong in here is a panic that says what went wrong, so that a test reads as what it does.
 
 mod broker;
+mod config;
+mod proxy;
 mod raw;
 mod scratch;
+pub mod seed;
 mod topic;
 mod weir;
 
 use std::time::Duration;
 
 pub use broker::{Broker, broker};
+pub use config::{Pipeline, config, config_at};
+pub use proxy::Proxy;
+pub use rustix::process::Signal;
 pub use scratch::Scratch;
 pub use topic::{Consumed, Record, Topic};
 pub use weir::{Finished, Weir, guest};

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -126,16 +129,46 @@ impl Topic {
                 panic!("can't create the topic {name}: {code}");
             }
         }
-        // The controller knows it now; clients ask the broker, which learns of it a little later.
-        eventually(&format!("the topic {name}"), MINUTE, || {
-            let metadata = admin.inner().fetch_metadata(Some(name), TIMEOUT).ok()?;
+        let topic = Topic::existing(name, partitions);
+        topic.wait_led(&admin);
+        topic
+    }
+
+    /// The controller knows it before the broker does, which clients ask.
+    #[track_caller]
+    fn wait_led(&self, admin: &AdminClient<DefaultClientContext>) {
+        eventually(&format!("all partitions of {self}"), MINUTE, || {
+            let metadata = admin.inner().fetch_metadata(Some(&self.name), TIMEOUT);
+            let metadata = metadata.ok()?;
             let ready = metadata.topics().first()?.partitions();
             let led = ready.iter().filter(|partition| partition.leader() >= 0);
-            (led.count() == partitions as usize).then_some(())
+            (led.count() == self.partitions as usize).then_some(())
         });
-        Topic {
-            name: name.to_string(),
-            partitions,
+    }
+
+    /// Gives it more partitions, `partitions` in all.
+    #[track_caller]
+    pub fn grow(&mut self, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = must(client_config().create());
+        let grown = NewPartitions::new(&self.name, partitions as usize);
+        for result in block_on(admin.create_partitions([&grown], &AdminOptions::new())) {
+            if let Err((name, code)) = result {
+                panic!("can't give {name} more partitions: {code}");
+            }
+        }
+        self.partitions = partitions;
+        self.wait_led(&admin);
+    }
+
+    /// Changes one of its settings.
+    #[track_caller]
+    pub fn alter(&self, key: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = must(client_config().create());
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&self.name)).set(key, value);
+        for result in block_on(admin.alter_configs([&change], &AdminOptions::new())) {
+            if let Err((_, code)) = result {
+                panic!("can't change {key} of {self}: {code}");
+            }
         }
     }
 
@@ -200,6 +233,18 @@ impl Topic {
     #[track_caller]
     pub fn consume_uncommitted(&self) -> Vec<Consumed> {
         self.consume_with("read_uncommitted")
+    }
+
+    /// How many records there are in all partitions, if all were plain ones and none was deleted.
+    #[track_caller]
+    pub fn len(&self) -> usize {
+        self.ends().iter().sum::<i64>() as usize
+    }
+
+    /// Whether there are none.
+    #[track_caller]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// What a group has committed: for each partition the offset of the next record to process, or `None`.

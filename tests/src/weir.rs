@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use xtask::http;
 use xtask::watchdog::Watchdog;
 
-use crate::{MINUTE, Scratch, must};
+use crate::{MINUTE, Scratch, Topic, must};
 
 /// A `weir run` in a process of its own. It's killed when it is dropped, and when the test process ends.
 #[derive(Debug)]
@@ -168,6 +168,47 @@ impl Weir {
         }
     }
 
+    /// What `/readyz` says while it says no: a line for each reason; `None` if it says yes, or nothing.
+    pub fn not_ready(&self) -> Option<String> {
+        let response = self.get("/readyz")?;
+        (response.status == 503).then_some(response.body)
+    }
+
+    /// Waits until `/readyz` says no, with all of these words.
+    #[track_caller]
+    pub fn wait_not_ready(&mut self, words: &[&str]) -> String {
+        self.wait_until(&format!("/readyz says no: {words:?}"), MINUTE, |weir| {
+            let reasons = weir.not_ready()?;
+            words
+                .iter()
+                .all(|it| reasons.contains(it))
+                .then_some(reasons)
+        })
+    }
+
+    /// Waits until its log has all of these words.
+    #[track_caller]
+    pub fn wait_log(&mut self, words: &[&str]) {
+        self.wait_until(&format!("the log says {words:?}"), MINUTE, |weir| {
+            let log = weir.log();
+            words.iter().all(|it| log.contains(it)).then_some(())
+        });
+    }
+
+    /// Waits until the group has committed all that is in the topic now.
+    #[track_caller]
+    pub fn wait_done(&mut self, input: &Topic, group: &str) {
+        let ends: Vec<Option<i64>> = input.ends().into_iter().map(Some).collect();
+        // A partition that never had a record has no offset to commit.
+        let same = |(end, committed): (&Option<i64>, Option<i64>)| {
+            *end == committed || (*end == Some(0) && committed.is_none())
+        };
+        self.wait_until(&format!("{group} has done all of {input}"), MINUTE, |_| {
+            let committed = input.committed(group);
+            ends.iter().zip(committed).all(same).then_some(())
+        });
+    }
+
     /// Asks it to stop (SIGTERM) and returns its exit code, or `None` if a signal ended it.
     #[track_caller]
     pub fn terminate(&mut self) -> Option<i32> {
@@ -257,7 +298,7 @@ fn program() -> PathBuf {
     program
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = must(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     must(listener.local_addr())
 }

@@ -1,8 +1,22 @@
 //! Tests against a real Kafka. `cargo xtask test kafka` does all of their set-up; `--filter NAME` runs some of them.
-//!
-//! - `smoke`: the harness itself: what a test writes is what it reads.
-//! - `copy`: an empty chain keeps every byte; starting, stopping and being killed lose nothing.
 
-mod copy;
+/// Commands that run to their end: check, offsets, inspect, produce, demo.
+mod commands;
+/// Crashes, signals, and processes that come and go: nothing is lost.
+mod delivery;
+/// What no transform touches comes out byte for byte.
+mod fidelity;
+/// What is read: several pipelines, patterns, where to start, partitions and topics that come later.
+mod inputs;
+/// Partitions and order.
+mod partitions;
+/// Records that more than one test uses.
 mod records;
+/// Records that are refused, guests that break, tombstones.
+mod refusals;
+/// The seed job, record by record.
+mod seed_job;
+/// The harness itself: what a test writes is what it reads.
 mod smoke;
+/// Mistakes in configs and modules, and a Kafka that isn't there yet.
+mod trouble;

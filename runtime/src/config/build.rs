@@ -25,9 +25,9 @@ const LISTEN: SocketAddr =
 /// The group's default is this and the pipeline's name.
 const GROUP_PREFIX: &str = "weir-";
 /// What librdkafka holds fetched for a worker: some tenths of a second at a million small records a second.
-const BUFFER: ByteSize = ByteSize::mib(16);
+const BUFFER: ByteSize = ByteSize::mib(8);
 /// Sixteen batches: enough to cover a produce request's round trip, little enough to read again after a crash.
-const IN_FLIGHT: ByteSize = ByteSize::mib(16);
+const IN_FLIGHT: ByteSize = ByteSize::mib(4);
 /// A call costs about 2 us, so that from here on it's lost among a thousand records' work.
 const BATCH: BatchLimit = BatchLimit {
     records: 1_000,

@@ -77,8 +77,8 @@ fn a_short_file_gets_the_defaults() {
     assert_eq!(pipeline.workers, None);
     assert_eq!(pipeline.partition, Partitioning::Key);
     assert_eq!(pipeline.delivery, Delivery::AtLeastOnce);
-    assert_eq!(pipeline.buffer.to_string(), "16 MiB");
-    assert_eq!(pipeline.in_flight.to_string(), "16 MiB");
+    assert_eq!(pipeline.buffer.to_string(), "8 MiB");
+    assert_eq!(pipeline.in_flight.to_string(), "4 MiB");
     assert_eq!(pipeline.batch.records, 1000);
     assert_eq!(pipeline.batch.bytes.to_string(), "1 MiB");
     assert_eq!(pipeline.commit_interval, Duration::from_secs(1));

@@ -298,9 +298,18 @@ fn text(name: &str, column: &Column, index: usize) -> Result<String, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| format!("{name}: text {index} isn't UTF-8: {error}"))?;
     Ok(match text.len() <= MAX_TEXT {
-        true => text.into(),
-        false => format!("{}...", &text[..text.floor_char_boundary(MAX_TEXT)]),
+        true => one_line(text),
+        false => one_line(&text[..text.floor_char_boundary(MAX_TEXT)]) + "...",
     })
+}
+
+/// A guest's text for a log and for a terminal: line ends and what would be a command to a terminal become spaces, so that
+/// it can't pass for another line.
+pub(super) fn one_line(text: &str) -> String {
+    text.replace(
+        |c: char| c.is_control() || "\u{2028}\u{2029}".contains(c),
+        " ",
+    )
 }
 
 impl From<bindings::LogLevel> for Level {

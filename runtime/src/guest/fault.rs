@@ -4,6 +4,7 @@ use std::fmt;
 
 use wasmtime::{Trap, WasmBacktrace, WasmCoreDump};
 
+use super::check::one_line;
 use super::limits::Exceeded;
 
 /// A guest broke: it must not be entered again. What it says is for the person who mends the transform.
@@ -46,7 +47,7 @@ impl Fault {
             return Fault::Output(root(error));
         }
         let cause = match (panic, trap) {
-            (Some(panic), _) => format!("it panicked: {panic}"),
+            (Some(panic), _) => format!("it panicked: {}", one_line(&panic)),
             (None, Some(trap)) => trap.to_string(),
             (None, None) => root(error),
         };

@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Store, UpdateDeadline, WasmCoreDump};
 
 use super::bindings::{self, Transform, TransformPre};
-use super::check::{Output, check};
+use super::check::{Output, check, one_line};
 use super::fault::{Fault, Late};
 use super::host::Host;
 use super::limits::{Limits, Watch};
@@ -111,7 +111,7 @@ impl Guest {
             let batch = columns.lend(batch, id_key, self.needs);
             instance.weir_transform_guest().call_transform(store, batch)
         })?;
-        let output = returned.map_err(Fault::Error)?;
+        let output = returned.map_err(|why| Fault::Error(one_line(&why)))?;
         let output = check(output, batch, self.outputs, &self.limits).map_err(Fault::Output)?;
         self.live = Some(live);
         Ok(output)

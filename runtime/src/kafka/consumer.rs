@@ -157,14 +157,11 @@ impl Source for KafkaSource {
     fn event(&mut self) -> Option<Event> {
         loop {
             let event = match self.queue.poll(Duration::ZERO)? {
-                ClientEvent::Assign(entries) if entries.is_empty() => match self.assign(&[]) {
-                    Ok(()) => None,
-                    Err(error) => Some(Event::Fatal(error)),
-                },
                 ClientEvent::Revoke(entries) if entries.is_empty() => match self.unassign(&[]) {
                     Ok(()) => None,
                     Err(error) => Some(Event::Fatal(error)),
                 },
+                // Without partitions, too: it says that this member has joined.
                 ClientEvent::Assign(entries) => Some(Event::Assigned(named(&entries))),
                 ClientEvent::Revoke(entries) => Some(Event::Revoked {
                     partitions: named(&entries),

@@ -172,6 +172,10 @@ pub fn consumer_settings(options: &ConsumerOptions<'_>) -> Result<Settings, Refu
     // The default of 1 s is how long a partition rests once its queue is full, which is most of the time when the
     // queue is small.
     settings.push("fetch.queue.backoff.ms", 5);
+    // A client has one fetch under way with each broker. One that's sent while a busy partition's queue is full asks only
+    // for the idle ones, and holds the busy one up for as long as it waits: the default of 500 ms made 55,000 records a
+    // second of 1,500,000. A record that comes is answered at once all the same.
+    settings.push("fetch.wait.max.ms", 20);
     for (key, value) in &user {
         match *key {
             "group.instance.id" => settings.push(key, format!("{value}-{}", options.worker)),

@@ -84,7 +84,7 @@ pub fn run(args: &Demo) -> Result<()> {
             }
         }
     }
-    let config = config(&servers, &input, &output, &suffix)?;
+    let config = config(&servers, &input, &output, &suffix, mock.is_some())?;
     let host = Host::new(Compiler::this_program(), cache())?;
     let pipeline = Arc::new(Pipeline::load(&host, &config.pipelines[0], None)?);
     let demo = Running {
@@ -317,8 +317,21 @@ fn partition_of(key: &[u8]) -> i32 {
     (key.iter().map(|&byte| usize::from(byte)).sum::<usize>() % PARTITIONS) as i32
 }
 
-fn config(servers: &str, input: &str, output: &str, suffix: &str) -> Result<Config> {
+fn config(servers: &str, input: &str, output: &str, suffix: &str, is_mock: bool) -> Result<Config> {
     let guests = guests()?;
+    // librdkafka's mock takes a session's timeout less a second to form a group, and a fetch's longest wait to see a new
+    // record. With a timeout of a second it may end a waiting member's session just before it answers, and never answer.
+    let patience = match is_mock {
+        true => {
+            r#"
+[pipelines.demo.consumer]
+"session.timeout.ms" = 2000
+"heartbeat.interval.ms" = 200
+"fetch.wait.max.ms" = 50
+"#
+        }
+        false => "",
+    };
     let text = format!(
         r#"
 modules = {guests:?}
@@ -345,7 +358,7 @@ config = {{ from = "timestamp", rename = "event_time", to = "iso_date" }}
 name = "even"
 module = "filter.wasm"
 config = {{ keep = "event_time % 2 == 0" }}
-"#
+{patience}"#
     );
     let surroundings = Surroundings {
         variable: &|_| None,

@@ -249,3 +249,11 @@ fn what_a_record_takes_counts_each_time_it_is_taken() {
         "124 bytes in 4 records, and `max_output_bytes` allows 100"
     );
 }
+
+#[test]
+fn a_guest_s_text_stays_on_its_line() {
+    let check = |text, expected: &str| assert_eq!(one_line(text), expected);
+    check("why ü", "why ü");
+    check("at lib.rs:1:2:\nwhy", "at lib.rs:1:2: why");
+    check("x\r\n\x1b[31mERROR\u{9b}\u{2028}", "x   [31mERROR  ");
+}

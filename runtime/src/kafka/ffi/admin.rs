@@ -84,26 +84,6 @@ impl Client {
         }
     }
 
-    /// A broker that there is.
-    fn any_broker(&self, timeout: Duration) -> Result<i32, Error> {
-        let mut metadata = std::ptr::null();
-        // SAFETY: the client lives; the answer is ours, holds as many brokers as it says, and is freed once copied.
-        unsafe {
-            let code = Code::of(sys::rd_kafka_metadata(
-                self.as_ptr(),
-                0,
-                std::ptr::null_mut(),
-                &mut metadata,
-                millis(timeout),
-            ));
-            code.into_result()?;
-            let brokers = (*metadata).brokers;
-            let id = ((*metadata).broker_cnt > 0).then(|| (*brokers).id);
-            sys::rd_kafka_metadata_destroy(metadata);
-            id.context("the cluster names no broker")
-        }
-    }
-
     /// Describes topics by name, each with its own failure. Never makes one.
     pub(in crate::kafka) fn describe_topics(
         self: &Arc<Client>,
@@ -123,8 +103,6 @@ impl Client {
             sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
             timeout,
         )?;
-        // Any broker can answer. Left alone, the client waits for the controller, which a mock cluster doesn't have.
-        options.set_broker(self.any_broker(timeout)?)?;
         let queue = Queue::new(self);
         // SAFETY: the client, options and queue live; the names are copied into the collection, which is ours.
         unsafe {
@@ -332,23 +310,6 @@ impl AdminOptions {
                 true => Ok(options),
                 false => bail!("{error}"),
             }
-        }
-    }
-
-    fn set_broker(&self, broker: i32) -> Result<(), Error> {
-        let mut error = ErrorText::new();
-        // SAFETY: the options are ours, and the error text is as long as we say.
-        let code = unsafe {
-            sys::rd_kafka_AdminOptions_set_broker(
-                self.0,
-                broker,
-                error.as_mut_ptr(),
-                ErrorText::LENGTH,
-            )
-        };
-        match Code::of(code).is_none() {
-            true => Ok(()),
-            false => bail!("{error}"),
         }
     }
 

@@ -198,6 +198,7 @@ impl Reader {
                     self.assigned
                         .retain(|partition| !partitions.contains(partition));
                 }
+                Event::Uncommitted => self.committed.clear(),
                 Event::Trouble(error) => self.troubles.push(format!("{error:#}")),
                 Event::Fatal(error) => panic!("{error:#}"),
             }
