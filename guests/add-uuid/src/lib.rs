@@ -116,11 +116,20 @@ impl AddUuid {
                 }
             }
         }
-        let id = match &self.config.version {
-            Version::V5 { namespace, from } => named(record, namespace, from, &object)?,
-            _ => random(&self.config.version, record)?,
-        };
-        object.set_with(ID, |out| ids::write_json(&id, out));
+        match &self.config.version {
+            // Apart, so that the id goes from the cipher to its text without a stop in memory.
+            Version::V4 => {
+                let id = record.uuid_v4();
+                object.set_with(ID, |out| ids::write_json(&id, out));
+            }
+            version => {
+                let id = match version {
+                    Version::V5 { namespace, from } => named(record, namespace, from, &object)?,
+                    _ => random(version, record)?,
+                };
+                object.set_with(ID, |out| ids::write_json(&id, out));
+            }
+        }
         record.set_value_json(&mut object)?;
         Ok(())
     }

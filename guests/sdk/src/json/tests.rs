@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-use super::{Error, Fields, Found, Kind, MAX_DEPTH, Raw};
+use super::{Error, Fields, Found, Kind, MAX_DEPTH, Raw, parse_u64};
 
 /// Every path that the generated documents can have, and some that they can't.
 const PATHS: [&str; 9] = [
@@ -377,6 +377,18 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn digits_read_as_rust_reads_them(text in "[0-9]{1,20}", other: u8, at in 0usize..20) {
+        prop_assert_eq!(parse_u64(text.as_bytes()), text.parse().ok());
+        let mut bytes = text.into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = other;
+        let text = String::from_utf8(bytes.clone()).unwrap_or_default();
+        // Rust reads a plus too.
+        let expected = text.parse().ok().filter(|_| other != b'+');
+        prop_assert_eq!(parse_u64(&bytes), expected);
     }
 
     #[test]
