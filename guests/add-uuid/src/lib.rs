@@ -16,10 +16,10 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use config::{Checked, Config, Existing, Into, Tombstones, Version};
+use config::{Checked, Config, Existing, Into, Version};
 use weir_guest::bytes::append;
 use weir_guest::json::{Fields, Found, Kind, Object, Raw};
-use weir_guest::{Needs, Record, Refusal, Transform, Uuid, Verdict, ids, refuse};
+use weir_guest::{Needs, Record, Refusal, Tombstones, Transform, Uuid, Verdict, ids, refuse};
 
 /// The transform.
 pub struct AddUuid {
@@ -84,11 +84,7 @@ impl Transform for AddUuid {
 
     fn apply(&mut self, record: &mut Record<'_>) -> Result<Verdict, Refusal> {
         let Some(value) = record.value() else {
-            return match self.config.tombstones {
-                Tombstones::Pass => Ok(Verdict::Keep),
-                Tombstones::Drop => Ok(Verdict::Drop),
-                Tombstones::Refuse => Err(refuse("the value is null (a tombstone)")),
-            };
+            return self.config.tombstones.verdict();
         };
         match self.config.into {
             Into::Value => self.id_value(record, value)?,
