@@ -42,8 +42,9 @@ pub struct State {
     /// So many sends find the queue full.
     pub full: usize,
     pub fail_reads: Option<String>,
-    /// Commits that nobody waits for get lost on the way.
+    /// Commits that nobody waits for get lost on the way, and end up here.
     pub lose_commits: bool,
+    pub lost_commits: Vec<(TopicPartition, u64)>,
     /// Commits that are waited for fail.
     pub fail_commits: bool,
     /// So many times, serving the producer fails.
@@ -241,7 +242,10 @@ impl Source for FakeSource {
     fn commit(&mut self, offsets: &[(TopicPartition, u64)], wait: bool) -> Result<(), Error> {
         self.0.told(|state| match wait {
             true if state.fail_commits => Err(anyhow!("the coordinator is gone")),
-            false if state.lose_commits => Ok(()),
+            false if state.lose_commits => {
+                state.lost_commits.extend_from_slice(offsets);
+                Ok(())
+            }
             _ => {
                 state.commits.extend_from_slice(offsets);
                 Ok(())
