@@ -318,7 +318,7 @@ impl Progress {
         let (bar, template) = match count {
             Some(count) => (
                 ProgressBar::new(count.get()),
-                "{bar:30} {human_pos} of {human_len} records, {msg} a second, {eta} to go",
+                "{wide_bar} {human_pos} of {human_len} records, {msg} a second, {eta} to go",
             ),
             None => (
                 ProgressBar::new_spinner(),
