@@ -19,6 +19,7 @@ fn main() -> ExitCode {
             }
         };
     }
+    weir::kafka::share_memory();
     let cli = Cli::parse();
     let done = log(&cli).and_then(|()| match &cli.command {
         Command::Run(args) => run::run(args),

@@ -1,6 +1,6 @@
 //! A worker: one thread with a consumer, a chain of guests and a producer.
 //!
-//! A record's way is [`Worker::turn`], read top to bottom: read → chain → send → settle → commit. Nothing on it
+//! A record's way is `Worker::turn`, read top to bottom: read → chain → send → settle → commit. Nothing on it
 //! blocks, and no other thread touches a record.
 
 mod partition;
@@ -381,7 +381,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
     fn commit(&mut self, wait: bool) -> Result<(), Error> {
         self.committed = Instant::now();
         let source = &mut self.source;
-        let offsets = self.partitions.to_commit(|id| source.position(id));
+        let offsets = self.partitions.take_commits(|id| source.position(id));
         match offsets.is_empty() {
             true => Ok(()),
             false => source.commit(&offsets, wait).context("committing offsets"),

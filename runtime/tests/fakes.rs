@@ -19,8 +19,7 @@ pub struct Kafka {
 #[derive(Default)]
 pub struct State {
     pub events: VecDeque<Event>,
-    /// The records of each partition: offset and value.
-    pub log: BTreeMap<TopicPartition, Vec<(u64, Option<Vec<u8>>)>>,
+    pub log: BTreeMap<TopicPartition, Vec<Logged>>,
     pub positions: BTreeMap<TopicPartition, u64>,
     pub assigned: Vec<TopicPartition>,
     /// Every commit, in order.
@@ -38,6 +37,9 @@ pub struct State {
     pub full: usize,
     pub fail_reads: Option<String>,
 }
+
+/// A record of a partition: its offset and value.
+type Logged = (u64, Option<Vec<u8>>);
 
 /// A record as the sink got it.
 #[derive(Clone, Debug, PartialEq, Eq)]

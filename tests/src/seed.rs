@@ -184,7 +184,7 @@ mod tests {
         let right = [output(0, date[0], ID), output(2, date[1], &other)];
         check(&inputs, &right);
         let [first, second] = right.clone();
-        assert!(panics(&inputs, &[first.clone()]), "lost");
+        assert!(panics(&inputs, std::slice::from_ref(&first)), "lost");
         assert!(panics(&inputs, &[second.clone(), first.clone()]), "order");
         let twice = [first.clone(), first.clone(), second.clone()];
         assert!(panics(&inputs, &twice), "twice");

@@ -92,7 +92,10 @@ fn sigterm_finishes_what_is_in_flight_and_commits_it() {
         weir.wait_until("some more records", MINUTE, |_| {
             (output.len() > done + 100).then_some(())
         });
+        let before = committed(&input, pipeline.group());
+        let read = weir.counter("weir_records_in_total", &[]) as i64;
         assert_eq!(weir.terminate(), Some(0));
+        assert!(committed(&input, pipeline.group()) >= before + read);
         // Exactly what is committed has come out, and each record once.
         let committed = input.committed(pipeline.group());
         let outputs = output.consume();

@@ -1,6 +1,6 @@
 //! What no transform touches comes out byte for byte, in the partition and at the offset that it had.
 
-use weir_tests::{Pipeline, Record, Scratch, Topic, Weir, config};
+use weir_tests::{Consumed, Pipeline, Record, Scratch, Topic, Weir, config};
 
 /// Pipelines that touch nothing: one without transforms, one whose filter reads the records' own fields and keeps all,
 /// and one whose transform is handed values and headers and changes none.
@@ -37,16 +37,18 @@ fn check(input: &Topic, settings: &[(&str, &str)], producer: &str) {
     }
     assert_eq!(weir.terminate(), Some(0));
     let inputs = input.consume();
-    for (output, pipeline) in outputs.iter().zip(&pipelines) {
+    for output in &outputs {
         let outputs = output.consume();
         for (output, input) in outputs.iter().zip(&inputs) {
-            assert!(
-                output == input,
-                "{pipeline:?} made {output:?}\nof {input:?}"
-            );
+            assert!(output == input, "{}\n{}", start(output), start(input));
         }
         assert_eq!(outputs.len(), inputs.len());
     }
+}
+
+/// Enough of a record to tell it by.
+fn start(record: &Consumed) -> String {
+    format!("{record:?}").chars().take(500).collect()
 }
 
 #[test]

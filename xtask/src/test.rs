@@ -71,13 +71,18 @@ fn run_ring(ring: Ring, filter: Option<&str>) -> Result<(), Error> {
         Ring::Tidy => tidy::run(filter),
         Ring::Units => {
             // Both are run and shown, whatever comes of the first.
-            let main = test(Workspace::Main, &["--release", "--lib", "--bins"], filter);
-            let guests = test(Workspace::Guests, &[], filter);
+            let main = test(
+                Workspace::Main,
+                &["--release", "--lib", "--bins"],
+                None,
+                filter,
+            );
+            let guests = test(Workspace::Guests, &[], None, filter);
             main.and(guests)
         }
         Ring::Runtime => {
             guests::build()?;
-            integration("weir", filter)
+            integration("weir", None, filter)
         }
         Ring::Kafka => {
             guests::build()?;
@@ -86,19 +91,21 @@ fn run_ring(ring: Ring, filter: Option<&str>) -> Result<(), Error> {
             }
             // Cargo builds a package's programs for its own tests only.
             cargo::build_programs()?;
-            integration("weir-tests", filter)
+            // They wait for Kafka most of the time.
+            let cores = std::thread::available_parallelism()?.get();
+            integration("weir-tests", Some(cores * 2), filter)
         }
     }
 }
 
 /// The integration tests of one package, picked by name out of the whole workspace.
-fn integration(package: &str, filter: Option<&str>) -> Result<(), Error> {
+fn integration(package: &str, threads: Option<usize>, filter: Option<&str>) -> Result<(), Error> {
     let targets = tests_of(package)?;
     let mut arguments = vec!["--release"];
     for (_, target) in &targets {
         arguments.extend(["--test", target]);
     }
-    test(Workspace::Main, &arguments, filter)
+    test(Workspace::Main, &arguments, threads, filter)
 }
 
 fn tests_of(package: &str) -> Result<Vec<(String, String)>, Error> {
@@ -111,14 +118,20 @@ fn tests_of(package: &str) -> Result<Vec<(String, String)>, Error> {
     Ok(targets)
 }
 
-fn test(workspace: Workspace, arguments: &[&str], filter: Option<&str>) -> Result<(), Error> {
+/// Runs tests, `threads` at once, or as many as there are cores.
+fn test(
+    workspace: Workspace,
+    arguments: &[&str],
+    threads: Option<usize>,
+    filter: Option<&str>,
+) -> Result<(), Error> {
     let mut command = workspace.cargo();
     command
         .args(["test", "--workspace", "--no-fail-fast"])
-        .args(arguments);
-    if let Some(filter) = filter {
-        command.args(["--", filter]);
-    }
+        .args(arguments)
+        .arg("--")
+        .args(threads.map(|threads| format!("--test-threads={threads}")))
+        .args(filter);
     cargo::run(&mut command)
 }
 

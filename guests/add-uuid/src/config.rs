@@ -1,7 +1,7 @@
 //! The config: what may be written, and what of it is possible.
 
 use serde::Deserialize;
-use weir_guest::Uuid;
+use weir_guest::{Tombstones, Uuid};
 
 /// The config as it's written.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,19 +38,6 @@ pub enum Existing {
     Keep,
     /// It gets the new one instead.
     Replace,
-    /// It's refused.
-    Refuse,
-}
-
-/// What becomes of a record whose value is null.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Tombstones {
-    /// It goes on as it is.
-    #[default]
-    Pass,
-    /// It ends here.
-    Drop,
     /// It's refused.
     Refuse,
 }

@@ -13,7 +13,14 @@ impl Program {
     /// Whether the expression holds for a record.
     #[inline]
     pub fn holds(&self, input: &Input<'_>) -> Result<bool, Fault> {
-        self.evaluation(input).truth(&self.root, None, "")
+        let evaluation = self.evaluation(input);
+        // What filters do most is done before the first call.
+        if let Op::Compare(comparison, pair) = &self.root.op
+            && let Some(truth) = evaluation.compare_int(*comparison, pair)?
+        {
+            return Ok(truth);
+        }
+        evaluation.truth(&self.root, None, "")
     }
 
     /// The expression's value for a record.
@@ -192,27 +199,21 @@ impl<'a> Evaluation<'a> {
         pair: &'a [Node; 2],
         scope: Outer<'_, 'a>,
     ) -> Result<bool, Fault> {
-        let [left, right] = pair;
         // The common cases: a field, or arithmetic on fields, against a constant of the same type.
-        match &right.op {
-            Op::Constant(Value::Int(constant)) => {
-                if let Some(number) = self.int(left)? {
-                    return Ok(comparison.holds(number.cmp(constant)));
-                }
+        if let Some(truth) = self.compare_int(comparison, pair)? {
+            return Ok(truth);
+        }
+        let [left, right] = pair;
+        if let Op::Constant(Value::String(constant)) = &right.op
+            && let Op::Field(slot) = &left.op
+            && let Some(raw) = self.field(*slot)
+            && raw.kind() == json::Kind::String
+        {
+            match comparison {
+                Comparison::Equal => return Ok(raw.says(constant)),
+                Comparison::NotEqual => return Ok(!raw.says(constant)),
+                _ => {}
             }
-            Op::Constant(Value::String(constant)) => {
-                if let Op::Field(slot) = &left.op
-                    && let Some(raw) = self.field(*slot)
-                    && raw.kind() == json::Kind::String
-                {
-                    match comparison {
-                        Comparison::Equal => return Ok(raw.says(constant)),
-                        Comparison::NotEqual => return Ok(!raw.says(constant)),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
         }
         let left = self.value(left, scope)?;
         let result = match &right.op {
@@ -220,6 +221,21 @@ impl<'a> Evaluation<'a> {
             _ => comparison.apply(&left, &self.value(right, scope)?),
         };
         result.map_err(|why| fault(node, why))
+    }
+
+    /// A comparison of an int made of fields and constants with a constant; `None` if it is anything else, which is
+    /// then computed the long way.
+    #[inline(always)]
+    fn compare_int(
+        &self,
+        comparison: Comparison,
+        [left, right]: &[Node; 2],
+    ) -> Result<Option<bool>, Fault> {
+        let Op::Constant(Value::Int(constant)) = &right.op else {
+            return Ok(None);
+        };
+        let number = self.int(left)?;
+        Ok(number.map(|number| comparison.holds(number.cmp(constant))))
     }
 
     /// The value of a part that is an int made of fields and constants; `None` if it is anything else, which is then

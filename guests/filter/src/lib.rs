@@ -99,7 +99,7 @@ pub mod value;
 
 use serde::Deserialize;
 use weir_guest::json::{Fields, Found, Raw};
-use weir_guest::{Needs, Record, Refusal, Transform, Verdict, refuse};
+use weir_guest::{Needs, Record, Refusal, Tombstones, Transform, Verdict, refuse};
 
 use crate::fault::Fault;
 use crate::input::{Headers, Input};
@@ -150,19 +150,6 @@ pub enum Missing {
     Drop,
     /// It goes on.
     Keep,
-}
-
-/// What becomes of a null value, if the expression reads the value.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Tombstones {
-    /// It goes on.
-    #[default]
-    Pass,
-    /// It is dropped.
-    Drop,
-    /// It is refused.
-    Refuse,
 }
 
 impl Transform for Filter {
@@ -222,11 +209,7 @@ impl Transform for Filter {
         let object;
         if self.reads_value() {
             let Some(value) = record.value() else {
-                return match self.tombstones {
-                    Tombstones::Pass => Ok(Verdict::Keep),
-                    Tombstones::Drop => Ok(Verdict::Drop),
-                    Tombstones::Refuse => Err(refuse("the value is null (a tombstone)")),
-                };
+                return self.tombstones.verdict();
             };
             match self.fields.scan(value, &mut self.found) {
                 Ok(scanned) => {

@@ -2,6 +2,7 @@
 
 use chrono::FixedOffset;
 use serde::Deserialize;
+use weir_guest::Tombstones;
 
 use crate::instant::Unit;
 use crate::iso::Iso;
@@ -75,19 +76,6 @@ pub enum Existing {
     /// It stays, and the date isn't written.
     Keep,
     /// The record is refused.
-    Refuse,
-}
-
-/// What becomes of a record whose value is null.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tombstones {
-    /// It comes out as it came in.
-    #[default]
-    Pass,
-    /// It doesn't come out.
-    Drop,
-    /// It's refused.
     Refuse,
 }
 

@@ -4,6 +4,7 @@
 //! milliseconds after `1634221557`. What is finer than a nanosecond is cut off towards the past.
 
 use serde::Deserialize;
+use weir_guest::json::parse_u64;
 
 /// A point in time: seconds since 1970-01-01T00:00:00Z, not counting leap seconds, and nanoseconds after that second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +70,7 @@ impl Instant {
             Some(b'1'..=b'9') => {}
             _ => return Instant::from_decimal(number, unit),
         }
-        match parse_digits(number) {
+        match parse_u64(number) {
             Some(value) => Ok(Instant::from_count(value, unit)),
             None => Instant::from_decimal(number, unit),
         }
@@ -215,63 +216,6 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
     Some(if negative { -exponent } else { exponent })
 }
 
-/// The value of 1 to 19 digits (all that surely fit an u64); `None` if there are more, none, or other bytes.
-#[inline]
-fn parse_digits(text: &[u8]) -> Option<u64> {
-    match text.len() {
-        // All times of today but nanoseconds: seconds have 10 digits, milliseconds 13, microseconds 16.
-        8..=16 => parse_16(text),
-        17..=19 => {
-            let (head, tail) = text.split_at(text.len() - 16);
-            Some(parse_few(head)? * 10_000_000_000_000_000 + parse_16(tail)?)
-        }
-        1..=7 => parse_few(text),
-        _ => None,
-    }
-}
-
-fn parse_few(text: &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for digit in text {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        value = value * 10 + u64::from(digit - b'0');
-    }
-    Some(value)
-}
-
-/// 8 to 16 digits at once: two words of 8, of which the first has its missing digits shifted in as zeros.
-#[inline]
-fn parse_16(text: &[u8]) -> Option<u64> {
-    const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
-    let head = u64::from_le_bytes(*text.first_chunk::<8>()?) ^ ZEROS;
-    let tail = u64::from_le_bytes(*text.last_chunk::<8>()?) ^ ZEROS;
-    // A shift by 64 is one by 0, so it's done in two: 8 digits have no head.
-    let missing = 8 * (16 - text.len() as u32);
-    let head = (head << (missing / 2)) << (missing / 2);
-    if !(are_digits(head) && are_digits(tail)) {
-        return None;
-    }
-    Some(join_8(head) * 100_000_000 + join_8(tail))
-}
-
-/// Whether each byte is 0 to 9: bytes above 9 carry into their top bit, or have it.
-#[inline]
-fn are_digits(word: u64) -> bool {
-    const TOP: u64 = 0x8080_8080_8080_8080;
-    // Bytes below 128 can't carry into the next one; a larger one may, but is found by its own top bit.
-    (word.wrapping_add(0x7676_7676_7676_7676) | word) & TOP == 0
-}
-
-/// The number that 8 bytes of 0 to 9 spell, the first in the lowest byte: joined to pairs, fours and eight.
-#[inline]
-fn join_8(word: u64) -> u64 {
-    let pairs = (word.wrapping_mul(10) + (word >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,15 +321,6 @@ mod tests {
                     nanos.rem_euclid(1_000_000_000) as u32,
                 );
             }
-        }
-
-        #[test]
-        fn eight_to_sixteen_bytes_are_read_like_the_standard_library_does(text in "[0-9]{8,16}", other: u8, at in 0usize..16) {
-            prop_assert_eq!(parse_16(text.as_bytes()), text.parse().ok());
-            let mut bytes = text.into_bytes();
-            let at = at % bytes.len();
-            bytes[at] = other;
-            prop_assert_eq!(parse_16(&bytes).is_some(), other.is_ascii_digit());
         }
     }
 }

@@ -22,7 +22,7 @@ mod pattern;
 use weir_guest::json::{Fields, Found, Kind, Object, Raw};
 use weir_guest::{Needs, Record, Refusal, Transform, Verdict, refuse};
 
-use config::{After, Existing, Missing, Output, Plan, Reading, Source, Tombstones};
+use config::{After, Existing, Missing, Output, Plan, Reading, Source};
 use instant::{Instant, NumberError};
 
 pub use config::{Config, SCHEMA};
@@ -80,11 +80,7 @@ impl Transform for FormatTimestamp {
     fn apply(&mut self, record: &mut Record<'_>) -> Result<Verdict, Refusal> {
         let plan = &mut self.plan;
         let Some(value) = record.value() else {
-            return match plan.tombstones {
-                Tombstones::Pass => Ok(Verdict::Keep),
-                Tombstones::Drop => Ok(Verdict::Drop),
-                Tombstones::Refuse => Err(refuse("the value is null: expected a JSON object")),
-            };
+            return plan.tombstones.verdict();
         };
         let mut object = self.fields.scan(value, &mut self.found)?;
         let instant = match &plan.source {

@@ -37,17 +37,25 @@ impl Column {
     ///
     /// # Panics
     /// If the column is longer than 4 GiB, which no guest's memory holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(&mut self, is_null: bool) {
+        if is_null || !self.nulls.is_empty() {
+            self.finish_bit(is_null);
+        }
+        let end = u32::try_from(self.data.len()).expect("a column is shorter than 4 GiB");
+        self.ends.push(end);
+    }
+
+    /// The bitmap's part of it.
+    #[inline(never)]
+    fn finish_bit(&mut self, is_null: bool) {
         let index = self.ends.len();
         if is_null {
             self.nulls.resize(index / 8 + 1, 0);
             self.nulls[index / 8] |= 1 << (index % 8);
-        } else if !self.nulls.is_empty() && index.is_multiple_of(8) {
+        } else if index.is_multiple_of(8) {
             self.nulls.push(0);
         }
-        let end = u32::try_from(self.data.len()).expect("a column is shorter than 4 GiB");
-        self.ends.push(end);
     }
 
     /// Takes back all values from `len` on, and what has been appended since the last one.
@@ -100,7 +108,7 @@ impl Writer {
     }
 
     /// The current record comes out, as it came in or with its new value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit(&mut self, input: &Column, index: usize) {
         if let Some(column) = &mut self.column {
             match self.pending.take() {
@@ -208,7 +216,14 @@ impl HeaderWriter {
     }
 
     /// The current record comes out, as it came in or with its new headers.
+    #[inline(always)]
     pub(crate) fn emit(&mut self, input: &Headers, range: std::ops::Range<usize>) {
+        if self.headers.is_some() {
+            self.emit_begun(input, range);
+        }
+    }
+
+    fn emit_begun(&mut self, input: &Headers, range: std::ops::Range<usize>) {
         if let Some(headers) = &mut self.headers {
             if !self.is_pending {
                 headers.extend(input, range);

@@ -94,25 +94,7 @@ pub(crate) fn v7(millis: i64, bytes: [u8; 16]) -> Option<Uuid> {
 /// Appends an id's text: 36 characters, lower case, with hyphens.
 #[inline(always)]
 pub fn write_text(id: &Uuid, out: &mut Vec<u8>) {
-    let bytes = id.as_bytes();
-    let hex = |from: usize| {
-        hex([
-            bytes[from],
-            bytes[from + 1],
-            bytes[from + 2],
-            bytes[from + 3],
-        ])
-    };
-    let (a, b, c, d) = (hex(0), hex(4), hex(8), hex(12));
-    const HYPHEN: u64 = b'-' as u64;
-    let words = [
-        a,
-        HYPHEN | b << 32 >> 24 | HYPHEN << 40 | b >> 32 << 48,
-        b >> 48 | HYPHEN << 16 | c << 32 >> 8 | HYPHEN << 56,
-        c >> 32 | d << 32,
-        d >> 32,
-    ];
-    append_words::<36, 5>(out, words);
+    append_words::<36, 5>(out, text::words(id.as_bytes()));
 }
 
 /// Appends an id's text as a JSON string, in quotes.
@@ -123,16 +105,82 @@ pub fn write_json(id: &Uuid, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Four bytes as eight hexadecimal digits, all at once in the bytes of a word, the first in the lowest.
-#[inline(always)]
-fn hex(bytes: [u8; 4]) -> u64 {
-    let word = u64::from(u32::from_le_bytes(bytes));
-    let pairs = (word | word << 16) & 0x0000_ffff_0000_ffff;
-    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
-    let nibbles = (bytes >> 4 | bytes << 8) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 1 where the digit is a letter, which stands 39 after the digits' place in ASCII.
-    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-    nibbles + 0x3030_3030_3030_3030 + letters * 39
+/// The text of an id, in words of eight characters, the first in the lowest byte.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod text {
+    use core::arch::wasm32::*;
+
+    #[inline(always)]
+    pub(super) fn words(bytes: &[u8; 16]) -> [u64; 5] {
+        let (low, high) = bytes.split_at(8);
+        let word = |half: &[u8]| u64::from_le_bytes(half.try_into().unwrap_or_default());
+        let bytes = u64x2(word(low), word(high));
+        let digits = u8x16(
+            b'0', b'1', b'2', b'3', b'4', b'5', b'6', b'7', b'8', b'9', b'a', b'b', b'c', b'd',
+            b'e', b'f',
+        );
+        let highs = u8x16_swizzle(digits, u8x16_shr(bytes, 4));
+        let lows = u8x16_swizzle(digits, v128_and(bytes, u8x16_splat(15)));
+        let first =
+            u8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(highs, lows);
+        let second = u8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(
+            highs, lows,
+        );
+        // Characters 0 to 15: of the second vector only a hyphen is taken.
+        let hyphens = u8x16_splat(b'-');
+        let start =
+            u8x16_shuffle::<0, 1, 2, 3, 4, 5, 6, 7, 16, 8, 9, 10, 11, 16, 12, 13>(first, hyphens);
+        // Characters 16 to 31, with the hyphens put over what stands in their places.
+        let middle = u8x16_shuffle::<14, 15, 0, 16, 17, 18, 19, 0, 20, 21, 22, 23, 24, 25, 26, 27>(
+            first, second,
+        );
+        let places = u8x16(0, 0, 255, 0, 0, 0, 0, 255, 0, 0, 0, 0, 0, 0, 0, 0);
+        let middle = v128_bitselect(hyphens, middle, places);
+        [
+            u64x2_extract_lane::<0>(start),
+            u64x2_extract_lane::<1>(start),
+            u64x2_extract_lane::<0>(middle),
+            u64x2_extract_lane::<1>(middle),
+            u64::from(u32x4_extract_lane::<3>(second)),
+        ]
+    }
+}
+
+/// The same without vectors.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod text {
+    #[inline(always)]
+    pub(super) fn words(bytes: &[u8; 16]) -> [u64; 5] {
+        let hex = |from: usize| {
+            hex([
+                bytes[from],
+                bytes[from + 1],
+                bytes[from + 2],
+                bytes[from + 3],
+            ])
+        };
+        let (a, b, c, d) = (hex(0), hex(4), hex(8), hex(12));
+        const HYPHEN: u64 = b'-' as u64;
+        [
+            a,
+            HYPHEN | b << 32 >> 24 | HYPHEN << 40 | b >> 32 << 48,
+            b >> 48 | HYPHEN << 16 | c << 32 >> 8 | HYPHEN << 56,
+            c >> 32 | d << 32,
+            d >> 32,
+        ]
+    }
+
+    /// Four bytes as eight hexadecimal digits, all at once in the bytes of a word, the first in the lowest.
+    #[inline(always)]
+    fn hex(bytes: [u8; 4]) -> u64 {
+        let word = u64::from(u32::from_le_bytes(bytes));
+        let pairs = (word | word << 16) & 0x0000_ffff_0000_ffff;
+        let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+        let nibbles = (bytes >> 4 | bytes << 8) & 0x0f0f_0f0f_0f0f_0f0f;
+        // 1 where the digit is a letter, which stands 39 after the digits' place in ASCII.
+        let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        nibbles + 0x3030_3030_3030_3030 + letters * 39
+    }
 }
 
 /// One block of the key stream: D. J. Bernstein's cipher with eight rounds, a 64-bit counter and a 64-bit nonce.

@@ -67,10 +67,12 @@ mod needs;
 mod record;
 mod runner;
 pub mod testing;
+mod tombstones;
 
 pub use bindings::{LogLevel, TimestampType};
 pub use needs::Needs;
 pub use record::Record;
+pub use tombstones::Tombstones;
 pub use uuid::Uuid;
 
 /// A transform: made once from its config, then given one record after the other.

@@ -80,7 +80,7 @@ pub struct Run {
     /// The config file.
     #[command(flatten)]
     pub file: ConfigFile,
-    /// Where the health and metrics endpoints listen, instead of the config's [admin] listen
+    /// Where the health and metrics endpoints listen, instead of the config's `listen` in `[admin]`
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! The config file: what a person typed ([`raw`]) becomes what Weir can do ([`Config`]).
+//! The config file: what a person typed (`raw`) becomes what Weir can do ([`Config`]).
 //!
 //! - `document`: TOML with line numbers, `${…}` filled in, and the list of problems that a person gets at once.
 //! - `raw`: the keys that there are, and the type of each (`table` reads them). Nothing here knows what goes together.

@@ -1,5 +1,6 @@
 //! What goes to librdkafka, and what must not be shown.
 
+use crate::kafka::is_secret;
 use std::fmt;
 
 /// A text that shows itself to nobody who doesn't ask for it by name.
@@ -79,7 +80,7 @@ impl Settings {
             key: key.to_string(),
             value: value.to_string(),
             line: 0,
-            secret: names_a_secret(key),
+            secret: is_secret(key),
         });
     }
 
@@ -109,19 +110,4 @@ impl<'a> IntoIterator for &'a Settings {
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
     }
-}
-
-/// Whether a value under this key is not for showing: librdkafka's passwords, keys and tokens.
-pub(super) fn names_a_secret(key: &str) -> bool {
-    [
-        "password",
-        "secret",
-        "token",
-        "ssl.key",
-        "key.pem",
-        "jaas",
-        "sasl.oauthbearer.config",
-    ]
-    .iter()
-    .any(|part| key.contains(part))
 }

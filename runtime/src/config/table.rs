@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::Delivery;
 use super::document::{Field, Node, Problems, Text, Value};
 use super::raw::{Located, Section};
-use super::settings::{Setting, names_a_secret};
+use super::settings::Setting;
 use super::units::{ByteSize, parse_duration};
+use crate::kafka::is_secret;
 
 /// Reads the keys of one table.
 pub(super) struct Reader<'a, 'p> {
@@ -287,7 +288,7 @@ fn flatten(
 ) {
     for field in fields {
         let key = format!("{prefix}{}", field.key);
-        let mut secret = names_a_secret(&key);
+        let mut secret = is_secret(&key);
         let value = match &field.node.value {
             Value::Table(nested) => {
                 flatten(&format!("{key}."), place, nested, settings, problems);

@@ -29,3 +29,8 @@ pub use settings::{
     group_settings, is_secret, permit, producer_settings,
 };
 pub use wake::Waker;
+
+/// Has librdkafka's threads share their memory, so that it's given back. To be called once, before there are threads.
+pub fn share_memory() {
+    ffi::share_arenas();
+}

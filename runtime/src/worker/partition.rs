@@ -248,7 +248,7 @@ impl Partitions {
 
     /// What to commit, which counts as committed from now on. Where nothing is in flight, that's where the consumer
     /// stands, so that what's none of a consumer's business (control records) doesn't show as lag for ever.
-    pub(super) fn to_commit(
+    pub(super) fn take_commits(
         &mut self,
         mut position: impl FnMut(&TopicPartition) -> Option<u64>,
     ) -> Vec<(TopicPartition, u64)> {

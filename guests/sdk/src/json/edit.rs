@@ -1,7 +1,6 @@
 //! Edits: collected while the object is looked at, written in one go.
 
 use super::fields::{NodeId, Object, ROOT, Slot};
-use super::raw::Kind;
 use super::scan::skip_space;
 use super::{Error, Raw, write_str};
 use crate::bytes::{Pen, append};
@@ -45,8 +44,20 @@ enum With {
     Nothing,
     /// Nothing; what goes is an object's last member, and the comma before it goes too.
     NothingLast,
-    /// A member that its object lacks, at its end.
-    Member(NodeId),
+    /// A member that its object lacks, at its end, with a part of the scratch text as its value.
+    Member { node: NodeId, from: u32, to: u32 },
+    /// A member that its object lacks, at its end: an object of what is set inside.
+    Tree(NodeId),
+}
+
+impl With {
+    /// The node of the member that is made.
+    fn made(self) -> Option<NodeId> {
+        match self {
+            With::Member { node, .. } | With::Tree(node) => Some(node),
+            _ => None,
+        }
+    }
 }
 
 impl Object<'_, '_> {
@@ -57,6 +68,7 @@ impl Object<'_, '_> {
     ///
     /// # Panics
     /// If there is no such field in [`Fields`](super::Fields).
+    #[inline]
     pub fn set(&mut self, field: usize, value: &[u8]) {
         self.set_with(field, |out| append(out, value));
     }
@@ -81,7 +93,7 @@ impl Object<'_, '_> {
     ///
     /// # Panics
     /// If there is no such field in [`Fields`](super::Fields).
-    #[inline]
+    #[inline(always)]
     pub fn set_with(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let node = self.named(field);
         let from = self.found.scratch.len() as u32;
@@ -112,7 +124,7 @@ impl Object<'_, '_> {
     }
 
     /// The node of a field, or of the one that has been given its name.
-    #[inline]
+    #[inline(always)]
     fn named(&self, field: usize) -> NodeId {
         let node = self.fields.wanted[field];
         let is_given = |op: &&Op| matches!(op.change, Change::Rename { to } if to == node);
@@ -190,10 +202,67 @@ impl Object<'_, '_> {
     /// # Errors
     /// A field is to be set inside a value that isn't an object. Nothing has been appended then.
     pub fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.splice()?;
         let base = out.len();
         let room = self.text.len() + self.found.scratch.len() + self.fields.room;
         let mut pen = Pen::new(out, room);
+        if !self.write_in_order(base, &mut pen)? {
+            pen.truncate(base);
+            self.write_sorted(base, &mut pen)?;
+        }
+        pen.finish();
+        Ok(())
+    }
+
+    /// Writes edits that were made in the text's order, as most are, one by one. `false` if they weren't, or need a
+    /// look at each other.
+    #[inline(always)]
+    fn write_in_order(&self, base: usize, pen: &mut Pen<'_>) -> Result<bool, Error> {
+        if !self.found.earlier.is_empty() {
+            return Ok(false);
+        }
+        let mut cursor = 0;
+        for &Op { node, change } in &self.found.ops {
+            let slot = self.found.slots[node as usize];
+            let (start, end, with) = match change {
+                Change::Set { from, to } => {
+                    let scratch = &self.found.scratch[from as usize..to as usize];
+                    if slot.is_present() {
+                        (slot.value as usize, slot.end as usize, scratch)
+                    } else {
+                        let parent = self.fields.nodes[node as usize].parent;
+                        if !self.found.slots[parent as usize].is_present() {
+                            return Ok(false);
+                        }
+                        let at = self.end_of(parent, node)? as usize;
+                        if at < cursor {
+                            return Ok(false);
+                        }
+                        pen.put(&self.text[cursor..at]);
+                        self.put_member(node, base, pen);
+                        cursor = at;
+                        (at, at, scratch)
+                    }
+                }
+                Change::Rename { to } => {
+                    let key = &self.fields.nodes[to as usize].key[..];
+                    (slot.key as usize, slot.key_end as usize, key)
+                }
+                Change::Remove => return Ok(false),
+            };
+            if start < cursor {
+                return Ok(false);
+            }
+            pen.put(&self.text[cursor..start]);
+            pen.put(with);
+            cursor = end;
+        }
+        pen.put(&self.text[cursor..]);
+        Ok(true)
+    }
+
+    #[inline(never)]
+    fn write_sorted(&mut self, base: usize, pen: &mut Pen<'_>) -> Result<(), Error> {
+        self.sort()?;
         let mut cursor = 0;
         for splice in &self.found.splices {
             let start = splice.start as usize;
@@ -203,62 +272,59 @@ impl Object<'_, '_> {
             }
             pen.put(&self.text[cursor..start]);
             cursor = splice.end as usize;
-            match splice.with {
-                With::Scratch { from, to } => {
-                    pen.put(&self.found.scratch[from as usize..to as usize]);
-                }
-                With::Key(node) => pen.put(&self.fields.nodes[node as usize].key),
-                With::Nothing => {}
-                With::NothingLast => {
-                    let kept = trimmed(pen.written(), base);
-                    match pen.written()[kept - 1] {
-                        b',' => pen.truncate(kept - 1),
-                        _ => pen.truncate(kept),
-                    }
-                }
-                With::Member(node) => self.write_member(node, base, &mut pen),
-            }
+            self.put(splice.with, base, pen);
         }
         pen.put(&self.text[cursor..]);
-        pen.finish();
         Ok(())
     }
 
-    /// Appends a member that an object lacks. What has been written ends with what is left of the object's others.
-    #[inline]
-    fn write_member(&self, id: NodeId, base: usize, pen: &mut Pen<'_>) {
-        let node = &self.fields.nodes[id as usize];
+    /// Appends what comes in a change's place.
+    fn put(&self, with: With, base: usize, pen: &mut Pen<'_>) {
+        match with {
+            With::Scratch { from, to } => {
+                pen.put(&self.found.scratch[from as usize..to as usize]);
+            }
+            With::Key(node) => pen.put(&self.fields.nodes[node as usize].key),
+            With::Nothing => {}
+            With::NothingLast => take_comma(base, pen),
+            With::Member { node, from, to } => {
+                self.put_member(node, base, pen);
+                pen.put(&self.found.scratch[from as usize..to as usize]);
+            }
+            With::Tree(node) => {
+                self.put_member(node, base, pen);
+                self.write_children(node, pen);
+            }
+        }
+    }
+
+    /// Appends the key of a member that an object lacks. What has been written ends with what is left of the object's
+    /// others.
+    #[inline(always)]
+    fn put_member(&self, node: NodeId, base: usize, pen: &mut Pen<'_>) {
+        let node = &self.fields.nodes[node as usize];
         let last = trimmed(pen.written(), base) - 1;
         let is_first = pen.written()[last] == b'{';
         let object = self.found.slots[node.parent as usize];
         let first = object.value as usize + 1;
+        let mut comma = usize::from(is_first);
         if self.text[first] <= b' ' {
-            let first_end = skip_space(self.text, first);
-            if self.text[first_end] != b'}' {
-                if !is_first {
-                    pen.put(b",");
-                }
-                pen.put(&self.text[first..first_end]);
-                return self.write_tree(id, pen);
-            }
+            self.put_space(first, is_first, pen);
+            comma = 1;
         }
-        // The member starts with the comma.
-        pen.put(&node.member[usize::from(is_first)..]);
-        self.write_value(id, pen);
+        // The member starts with its comma.
+        pen.put(&node.member[comma..]);
     }
 
-    /// Appends a node's key and value.
-    fn write_tree(&self, id: NodeId, pen: &mut Pen<'_>) {
-        pen.put(&self.fields.nodes[id as usize].member[1..]);
-        self.write_value(id, pen);
-    }
-
-    /// Appends a node's value: its own, or an object of its children's.
-    #[inline]
-    fn write_value(&self, id: NodeId, pen: &mut Pen<'_>) {
-        match self.set_of(id) {
-            Some((from, to)) => pen.put(&self.found.scratch[from as usize..to as usize]),
-            None => self.write_children(id, pen),
+    /// Appends the comma, if it isn't the first member, and the whitespace that stands before the first one.
+    #[inline(never)]
+    fn put_space(&self, first: usize, is_first: bool, pen: &mut Pen<'_>) {
+        if !is_first {
+            pen.put(b",");
+        }
+        let first_end = skip_space(self.text, first);
+        if self.text[first_end] != b'}' {
+            pen.put(&self.text[first..first_end]);
         }
     }
 
@@ -268,17 +334,18 @@ impl Object<'_, '_> {
         let mut is_first = true;
         for &child in &self.fields.nodes[id as usize].children {
             if self.is_set_inside(child) {
-                if !is_first {
-                    pen.put(b",");
-                }
+                let member = &self.fields.nodes[child as usize].member;
+                pen.put(&member[usize::from(is_first)..]);
                 is_first = false;
-                self.write_tree(child, pen);
+                match self.set_of(child) {
+                    Some((from, to)) => pen.put(&self.found.scratch[from as usize..to as usize]),
+                    None => self.write_children(child, pen),
+                }
             }
         }
         pen.put(b"}");
     }
 
-    #[inline]
     fn set_of(&self, node: NodeId) -> Option<(u32, u32)> {
         self.found.ops.iter().find_map(|op| match op.change {
             Change::Set { from, to } if op.node == node => Some((from, to)),
@@ -292,80 +359,100 @@ impl Object<'_, '_> {
     }
 
     /// Turns the edits into changes of the text, in the text's order.
-    fn splice(&mut self) -> Result<(), Error> {
+    fn sort(&mut self) -> Result<(), Error> {
         self.found.splices.clear();
         for index in 0..self.found.ops.len() {
-            let Op { node, change } = self.found.ops[index];
+            let op = self.found.ops[index];
             if !self.found.earlier.is_empty() {
-                self.splice_earlier(node);
+                self.splice_earlier(op.node);
             }
-            let slot = self.found.slots[node as usize];
-            let splice = match change {
-                Change::Set { from, to } if slot.is_present() => Splice {
-                    start: slot.value,
-                    end: slot.end,
-                    with: With::Scratch { from, to },
-                },
-                Change::Set { .. } => match self.splice_member(node)? {
-                    Some(splice) => splice,
-                    None => continue,
-                },
-                Change::Rename { to } => Splice {
-                    start: slot.key,
-                    end: slot.key_end,
-                    with: With::Key(to),
-                },
-                Change::Remove if slot.is_present() => self.splice_out(slot),
-                Change::Remove => continue,
+            let Some(splice) = self.splice(op)? else {
+                continue;
             };
-            self.push(splice);
+            // What is set of an object that isn't there goes in as one; if it's set itself, that counts.
+            let made = splice.with.made();
+            let mut splices = self.found.splices.iter_mut();
+            match splices.find(|other| made.is_some() && other.with.made() == made) {
+                None => self.push(splice),
+                Some(other) if matches!(splice.with, With::Member { .. }) => *other = splice,
+                Some(_) => {}
+            }
         }
         Ok(())
     }
 
     /// Keeps the changes in order; there are a few at most.
-    #[inline]
     fn push(&mut self, splice: Splice) {
         let splices = &mut self.found.splices;
-        if splices.last().is_none_or(|last| last.start <= splice.start) {
-            return splices.push(splice);
-        }
         let after = splices
             .iter()
             .rposition(|other| other.start <= splice.start);
         splices.insert(after.map_or(0, |index| index + 1), splice);
     }
 
-    /// Puts in a member that its object lacks. `None` if an earlier edit has seen to it.
-    #[inline]
-    fn splice_member(&self, node: NodeId) -> Result<Option<Splice>, Error> {
+    /// An edit as a change of the text, if it changes anything.
+    fn splice(&self, Op { node, change }: Op) -> Result<Option<Splice>, Error> {
+        let slot = self.found.slots[node as usize];
+        Ok(Some(match change {
+            Change::Set { from, to } if slot.is_present() => Splice {
+                start: slot.value,
+                end: slot.end,
+                with: With::Scratch { from, to },
+            },
+            Change::Set { from, to } => {
+                let parent = self.fields.nodes[node as usize].parent;
+                if !self.found.slots[parent as usize].is_present() {
+                    return self.splice_tree(node).map(Some);
+                }
+                let at = self.end_of(parent, node)?;
+                Splice {
+                    start: at,
+                    end: at,
+                    with: With::Member { node, from, to },
+                }
+            }
+            Change::Rename { to } => Splice {
+                start: slot.key,
+                end: slot.key_end,
+                with: With::Key(to),
+            },
+            Change::Remove if slot.is_present() => self.splice_out(slot),
+            Change::Remove => return Ok(None),
+        }))
+    }
+
+    /// Puts in the outermost of the objects around a member that aren't there.
+    #[inline(never)]
+    fn splice_tree(&self, node: NodeId) -> Result<Splice, Error> {
         let mut missing = node;
         let mut parent = self.fields.nodes[node as usize].parent;
         while !self.found.slots[parent as usize].is_present() {
             missing = parent;
             parent = self.fields.nodes[parent as usize].parent;
         }
-        let object = self.found.slots[parent as usize];
-        let (start, end) = (object.value as usize, object.end as usize);
-        if self.text[start] != b'{' {
-            let kind = Raw::checked(&self.text[start..end]).kind();
-            return Err(self.not_an_object(node, parent, kind));
-        }
-        let is_there =
-            |splice: &Splice| matches!(splice.with, With::Member(node) if node == missing);
-        if self.found.splices.iter().any(is_there) {
-            return Ok(None);
-        }
-        let at = trimmed(&self.text[..end - 1], start) as u32;
-        Ok(Some(Splice {
+        let at = self.end_of(parent, node)?;
+        Ok(Splice {
             start: at,
             end: at,
-            with: With::Member(missing),
-        }))
+            with: With::Tree(missing),
+        })
+    }
+
+    /// Where the members of an object end, for `node` to be put in.
+    #[inline(always)]
+    fn end_of(&self, object: NodeId, node: NodeId) -> Result<u32, Error> {
+        let slot = self.found.slots[object as usize];
+        let (start, end) = (slot.value as usize, slot.end as usize);
+        if self.text[start] != b'{' {
+            return Err(self.not_an_object(node, object));
+        }
+        Ok(trimmed(&self.text[..end - 1], start) as u32)
     }
 
     #[cold]
-    fn not_an_object(&self, node: NodeId, parent: NodeId, kind: Kind) -> Error {
+    fn not_an_object(&self, node: NodeId, parent: NodeId) -> Error {
+        let slot = self.found.slots[parent as usize];
+        let kind = Raw::checked(&self.text[slot.value as usize..slot.end as usize]).kind();
         Error::edit(format!(
             "can't set `{}`: `{}` is {kind}, not an object",
             self.fields.nodes[node as usize].path, self.fields.nodes[parent as usize].path
@@ -400,6 +487,16 @@ impl Object<'_, '_> {
             }
             node = self.fields.nodes[node as usize].parent;
         }
+    }
+}
+
+/// Takes the comma before an object's last member, which has gone, and the whitespace around it.
+#[inline(never)]
+fn take_comma(base: usize, pen: &mut Pen<'_>) {
+    let kept = trimmed(pen.written(), base);
+    match pen.written()[kept - 1] {
+        b',' => pen.truncate(kept - 1),
+        _ => pen.truncate(kept),
     }
 }
 

@@ -168,33 +168,39 @@ impl Fields {
     }
 
     /// Checks that a text is one well-formed JSON object, and finds the fields in it.
-    #[inline]
+    // Only what went wrong comes back from the call, so that the object isn't written to memory and read again.
+    #[inline(always)]
     pub fn scan<'t, 'f>(
         &'f self,
         text: &'t [u8],
         found: &'f mut Found,
     ) -> Result<Object<'t, 'f>, Error> {
+        self.find(text, found)?;
+        Ok(Object {
+            text,
+            fields: self,
+            found,
+        })
+    }
+
+    #[inline(always)]
+    fn find(&self, text: &[u8], found: &mut Found) -> Result<(), Error> {
         if found.shape.is_for(self.number) && text.len() <= u32::MAX as usize {
             match found.shape.owns_slots() {
                 true => found.clear(),
                 false => found.reset(self.nodes.len()),
             }
             if let Some(non_ascii) = found.shape.find(text, &mut found.slots) {
-                check_utf8(text, non_ascii)?;
-                return Ok(Object {
-                    text,
-                    fields: self,
-                    found,
-                });
+                return check_utf8(text, non_ascii);
             }
         }
-        let root = self.scan_value(text, found)?;
-        match root.kind() {
-            Kind::Object => Ok(Object {
-                text,
-                fields: self,
-                found,
-            }),
+        self.scan_object(text, found)
+    }
+
+    #[inline(never)]
+    fn scan_object(&self, text: &[u8], found: &mut Found) -> Result<(), Error> {
+        match self.scan_value(text, found)?.kind() {
+            Kind::Object => Ok(()),
             kind => Err(Error(Cause::NotAnObject { kind })),
         }
     }

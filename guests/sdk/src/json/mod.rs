@@ -51,7 +51,7 @@ mod tests;
 use std::fmt;
 
 pub use fields::{Fields, Found, Object};
-pub use raw::{Kind, Raw};
+pub use raw::{Kind, Raw, parse_u64};
 pub use string::write_str;
 
 /// How deep objects and arrays may stand inside each other.

@@ -98,21 +98,21 @@ impl<'a> Raw<'a> {
     }
 
     /// The number, if it is written without fraction and exponent and fits.
-    #[inline]
+    #[inline(always)]
     pub fn as_i64(&self) -> Option<i64> {
         match self.0 {
             [b'-', digits @ ..] => {
-                let size = unsigned(digits)?;
+                let size = parse_u64(digits)?;
                 0i64.checked_sub_unsigned(size)
             }
-            digits => i64::try_from(unsigned(digits)?).ok(),
+            digits => i64::try_from(parse_u64(digits)?).ok(),
         }
     }
 
     /// The number, if it is written without sign, fraction and exponent and fits.
     #[inline]
     pub fn as_u64(&self) -> Option<u64> {
-        unsigned(self.0)
+        parse_u64(self.0)
     }
 
     /// The number, rounded to the nearest; infinite if it is beyond all others.
@@ -228,9 +228,27 @@ fn after_comma(text: &[u8], pos: usize) -> usize {
     }
 }
 
-/// The number that a text of nothing but digits stands for.
-#[inline]
-fn unsigned(digits: &[u8]) -> Option<u64> {
+/// The number that 1 to 20 ASCII digits spell, if they're nothing else and it fits.
+#[inline(always)]
+pub fn parse_u64(digits: &[u8]) -> Option<u64> {
+    // Times, counts, most ids: two words that overlap, of which the first loses what the second has too.
+    if let 8..=16 = digits.len()
+        && let (Some(head), Some(tail)) = (digits.first_chunk(), digits.last_chunk())
+    {
+        let missing = 8 * (16 - digits.len() as u32);
+        // A shift by 64 is none, so it's done in two: eight digits have no head.
+        let head = (u64::from_le_bytes(*head) ^ ZEROS) << (missing / 2) << (missing / 2);
+        let tail = u64::from_le_bytes(*tail) ^ ZEROS;
+        if !are_digits(head) || !are_digits(tail) {
+            return None;
+        }
+        return Some(join_head(head) * 100_000_000 + join(tail));
+    }
+    long_u64(digits)
+}
+
+#[inline(never)]
+fn long_u64(digits: &[u8]) -> Option<u64> {
     // 19 digits always fit.
     if digits.is_empty() || digits.len() > 20 {
         return None;
@@ -239,7 +257,11 @@ fn unsigned(digits: &[u8]) -> Option<u64> {
     let mut number = 0u64;
     let mut rest = head;
     while let Some((eight, after)) = rest.split_first_chunk() {
-        number = number * 100_000_000 + eight_digits(eight)?;
+        let eight = u64::from_le_bytes(*eight) ^ ZEROS;
+        if !are_digits(eight) {
+            return None;
+        }
+        number = number * 100_000_000 + join(eight);
         rest = after;
     }
     for &byte in rest {
@@ -256,17 +278,31 @@ fn digit(byte: u8) -> Option<u64> {
     byte.is_ascii_digit().then(|| u64::from(byte - b'0'))
 }
 
-/// Eight digits at once: neighbours are joined to pairs, pairs to fours, fours to all eight.
-#[inline]
-fn eight_digits(eight: &[u8; 8]) -> Option<u64> {
-    let word = u64::from_le_bytes(*eight);
-    let high_nibbles = word & 0xf0f0_f0f0_f0f0_f0f0;
-    let above_nine = word.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
-    if high_nibbles != 0x3030_3030_3030_3030 || above_nine != 0x3030_3030_3030_3030 {
-        return None;
-    }
-    let ones = word & 0x0f0f_0f0f_0f0f_0f0f;
-    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+/// Eight times the digit 0.
+const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
+
+/// Whether each byte is 0 to 9.
+#[inline(always)]
+fn are_digits(word: u64) -> bool {
+    const TOP: u64 = 0x8080_8080_8080_8080;
+    // Bytes above 9 carry into their top bit, or have it; those that might carry into the next byte have it too.
+    (word.wrapping_add(0x7676_7676_7676_7676) | word) & TOP == 0
+}
+
+/// The number that eight bytes of 0 to 9 spell, the first in the lowest byte: neighbours are joined to pairs, pairs to
+/// fours, fours to all eight.
+#[inline(always)]
+fn join(word: u64) -> u64 {
+    let pairs = (word.wrapping_mul(10 << 8 | 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100 << 16 | 1) >> 16) & 0x0000_ffff_0000_ffff;
+    fours.wrapping_mul(10_000 << 32 | 1) >> 32
+}
+
+/// The same in other words: two alike side by side are put into one vector, whose multiplication takes five times as
+/// long.
+#[inline(always)]
+fn join_head(word: u64) -> u64 {
+    let pairs = (word * 10 + (word >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }

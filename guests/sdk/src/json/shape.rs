@@ -227,22 +227,17 @@ fn short_string(text: &[u8], long: Long<'_>, pos: usize, non_ascii: &mut bool) -
         if text[stop] == b'"' {
             return Some(stop + 1);
         }
-    }
-    string_end(text, long, pos, non_ascii)
-}
-
-/// The same for a string of more than sixteen bytes, or one with escapes or non-ASCII bytes.
-#[inline(never)]
-fn string_end(text: &[u8], long: Long<'_>, pos: usize, non_ascii: &mut bool) -> Option<usize> {
-    // A UUID or a date with its quotes is at most 48 bytes.
-    if pos + 16 <= text.len() {
+    } else if pos + 16 <= text.len() {
+        // Up to 48 bytes, as dates and UUIDs have.
         let stops = long.mask32(pos + 16, string_stops);
-        let stop = pos + 16 + stops.trailing_zeros() as usize;
-        if stops != 0 && long.mask16(pos, string_stops) == 0 && text[stop] == b'"' {
-            return Some(stop + 1);
+        if stops != 0 {
+            let stop = pos + 16 + stops.trailing_zeros() as usize;
+            if text[stop] == b'"' {
+                return Some(stop + 1);
+            }
         }
     }
-    Some(string(text, pos, non_ascii).ok()?.end)
+    other_value(text, pos - 1, non_ascii)
 }
 
 /// The end of the number at `pos`, or of what else stands there.

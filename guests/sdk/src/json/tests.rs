@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-use super::{Error, Fields, Found, Kind, MAX_DEPTH, Raw};
+use super::{Error, Fields, Found, Kind, MAX_DEPTH, Raw, parse_u64};
 
 /// Every path that the generated documents can have, and some that they can't.
 const PATHS: [&str; 9] = [
@@ -380,6 +380,18 @@ proptest! {
     }
 
     #[test]
+    fn digits_read_as_rust_reads_them(text in "[0-9]{1,20}", other: u8, at in 0usize..20) {
+        prop_assert_eq!(parse_u64(text.as_bytes()), text.parse().ok());
+        let mut bytes = text.into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = other;
+        let text = String::from_utf8(bytes.clone()).unwrap_or_default();
+        // Rust reads a plus too.
+        let expected = text.parse().ok().filter(|_| other != b'+');
+        prop_assert_eq!(parse_u64(&bytes), expected);
+    }
+
+    #[test]
     fn numbers_read_as_rust_reads_them(text in "-?(0|[1-9][0-9]{0,22})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,2})?") {
         let raw = scan_any(text.as_bytes()).expect("a number");
         prop_assert_eq!(raw.as_i64(), text.parse().ok());
@@ -684,6 +696,29 @@ fn an_edit_of_an_object_wins_over_one_inside() {
         },
         r#"{"c":2}"#,
     );
+    // Also if it's made by them.
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0]] {
+        check(
+            &paths,
+            r#"{"c":2}"#,
+            |object| order.iter().for_each(|&field| object.set(field, b"5")),
+            r#"{"c":2,"a":5}"#,
+        );
+    }
+}
+
+#[test]
+fn edits_made_in_any_order_come_out_in_the_texts() {
+    let text = r#"{"a":1,"b":2,"c":3}"#;
+    let paths = ["a", "b", "c", "d"];
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]] {
+        check(
+            &paths,
+            text,
+            |object| order.iter().for_each(|&field| object.set(field, b"9")),
+            r#"{"a":9,"b":9,"c":9,"d":9}"#,
+        );
+    }
 }
 
 #[test]

@@ -24,12 +24,14 @@ use anyhow::{Context, Error, anyhow, bail};
 use rdkafka_sys as sys;
 
 mod admin;
+mod memory;
 mod mock;
 mod partitions;
 mod producer;
 mod properties;
 mod queue;
 
+pub(super) use memory::share_arenas;
 pub(super) use mock::Mock;
 pub(super) use partitions::{Entry, PartitionList};
 pub(super) use producer::{Message, Producer, Refusal};
