@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::admin::{Admin, Seen};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::guest::{Compiler, Host};
 use crate::metrics::Metrics;
 use crate::pipeline::{Phase, Pipeline};
@@ -26,8 +26,17 @@ impl App {
     pub fn load(config: Config) -> Result<App> {
         let cache: PathBuf = config.data.join("compiled");
         let host = Host::new(Compiler::this_program(), Some(cache))?;
-        let load = |it| Pipeline::load(&host, it, config.id_key.as_ref()).map(Arc::new);
-        let pipelines = config.pipelines.iter().map(load).collect::<Result<_>>()?;
+        let (mut pipelines, mut problems) = (Vec::new(), Vec::new());
+        for it in &config.pipelines {
+            match Pipeline::load(&host, it, config.id_key.as_ref()) {
+                Ok(pipeline) => pipelines.push(Arc::new(pipeline)),
+                Err(more) => problems.extend(more),
+            }
+        }
+        if !problems.is_empty() {
+            let path = config.path;
+            return Err(ConfigError { path, problems }.into());
+        }
         Ok(App { config, pipelines })
     }
 

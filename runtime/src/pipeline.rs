@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::chain::{Chain, Version};
 use crate::cluster::{self, Cluster};
-use crate::config;
+use crate::config::{self, Problem};
 use crate::guest::{Host, Module, Setup};
 use crate::ids::Base;
 use crate::io::ReadLimit;
@@ -55,39 +55,55 @@ const RECOVERED: Duration = Duration::from_secs(60);
 const WORKER_STACK: usize = 2 << 20;
 
 impl Pipeline {
-    /// Loads the modules and hands each its config, so that a wrong one is known before Kafka is asked for anything.
+    /// Loads the modules and hands each its config, so that wrong ones are known, all of them, before Kafka is asked for
+    /// anything.
     pub fn load(
         host: &Host,
         config: &config::Pipeline,
         id_key: Option<&config::Secret>,
-    ) -> Result<Pipeline> {
-        let named = || format!("pipeline {:?}", config.name);
-        cluster::consumer(config, 0)?.check().with_context(named)?;
-        cluster::producer(config)?.check().with_context(named)?;
+    ) -> Result<Pipeline, Vec<Problem>> {
+        let problem = |line: usize, why: Error| Problem {
+            line: Some(line),
+            message: format!("pipeline {:?}, {why:#}", config.name),
+        };
+        let mut problems = Vec::new();
+        let clients = || {
+            cluster::consumer(config, 0)?.check()?;
+            cluster::producer(config)?.check()?;
+            Ok::<_, Error>(())
+        };
+        if let Err(why) = clients() {
+            problems.push(problem(config.line, why.context("its Kafka settings")));
+        }
         let outputs = output_names(config);
         let mut modules = Vec::new();
         for transform in &config.transforms {
-            let load = || {
-                let module =
-                    Module::load(host, &Module::read(&transform.module)?).with_context(|| {
-                        format!("the module {} can't be used", transform.module.display())
-                    })?;
-                version(transform, &outputs, &module, None).guest()?;
-                Ok::<_, Error>(module)
-            };
-            let module = load().with_context(|| {
+            let read = || Module::load(host, &Module::read(&transform.module)?);
+            let module = read().with_context(|| {
                 format!(
-                    "pipeline {:?}, transform {:?} (line {})",
-                    config.name, transform.name, transform.line
+                    "transform {:?}: the module {} can't be used",
+                    transform.name,
+                    transform.module.display()
                 )
-            })?;
-            modules.push(module);
+            });
+            // The guest's own error names its transform.
+            let proven = module.and_then(|module| {
+                version(transform, &outputs, &module, None).guest()?;
+                Ok(module)
+            });
+            match proven {
+                Ok(module) => modules.push(module),
+                Err(why) => problems.push(problem(transform.line, why)),
+            }
         }
-        Ok(Pipeline {
-            config: config.clone(),
-            id_key: id_key.cloned(),
-            modules,
-        })
+        match problems.is_empty() {
+            true => Ok(Pipeline {
+                config: config.clone(),
+                id_key: id_key.cloned(),
+                modules,
+            }),
+            false => Err(problems),
+        }
     }
 
     /// The pipeline's config.

@@ -81,13 +81,38 @@ impl Weir {
     #[track_caller]
     pub fn command(scratch: &Scratch, deadline: Duration, arguments: &[&str]) -> Finished {
         let files = must(tempfile::tempdir_in(scratch.path()));
-        let (stdout, stderr) = (files.path().join("stdout"), files.path().join("stderr"));
+        let stdout = files.path().join("stdout");
+        let file = must(File::create(&stdout));
+        let finished = Weir::finish(scratch, deadline, arguments, file.into());
+        Finished {
+            stdout: read(&stdout),
+            ..finished
+        }
+    }
+
+    /// As [`Weir::command`], with nobody to read standard output.
+    #[track_caller]
+    pub fn command_unread(scratch: &Scratch, deadline: Duration, arguments: &[&str]) -> Finished {
+        let (reader, writer) = must(std::io::pipe());
+        drop(reader);
+        Weir::finish(scratch, deadline, arguments, writer.into())
+    }
+
+    #[track_caller]
+    fn finish(
+        scratch: &Scratch,
+        deadline: Duration,
+        arguments: &[&str],
+        stdout: Stdio,
+    ) -> Finished {
+        let files = must(tempfile::tempdir_in(scratch.path()));
+        let stderr = files.path().join("stderr");
         let child = must(
             Command::new(program())
                 .args(arguments)
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
-                .stdout(must(File::create(&stdout)))
+                .stdout(stdout)
                 .stderr(must(File::create(&stderr)))
                 .spawn(),
         );
@@ -102,7 +127,7 @@ impl Weir {
         let code = weir.wait_exit(deadline);
         Finished {
             code,
-            stdout: read(&stdout),
+            stdout: String::new(),
             stderr: read(&stderr),
         }
     }

@@ -117,6 +117,49 @@ fn check_lists_what_is_wrong() {
     };
     assert_eq!(line_of("did you mean \"workers\"?"), at("workres"));
     assert_eq!(line_of("buffer"), at("buffer"));
+
+    // Several modules that won't do, each with the line of its transform.
+    let pipeline = Pipeline::between("missing", input.name(), "no-such-topic")
+        .module("x", "add-uuid.wasm", "config = { version = 6 }")
+        .module("y", "nowhere.wasm", "")
+        .module("z", "filter.wasm", "config = { keep = \"a ==\" }");
+    scratch.write("modules.toml", config(&[&pipeline]));
+    let checked = run(&scratch, 2, &["check", "--offline", "-c", "modules.toml"]);
+    let text = std::fs::read_to_string(scratch.path().join("modules.toml")).unwrap();
+    let starts = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.contains("transforms]]"))
+        .map(|(index, _)| index + 1);
+    let said: Vec<&str> = checked.stderr.lines().collect();
+    for ((line, name), what) in starts
+        .zip(["x", "y", "z"])
+        .zip(["6", "No such file", "keep"])
+    {
+        let start = format!("modules.toml:{line}: pipeline \"missing\", transform \"{name}\"");
+        assert!(
+            said.iter()
+                .any(|it| it.starts_with(&start) && it.contains(what)),
+            "no {start:?} with {what:?} in {}",
+            checked.stderr
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let scratch = Scratch::new();
+    for arguments in [
+        &["inspect", guest("filter").to_str().unwrap()][..],
+        &["demo", "--records", "20000"],
+    ] {
+        // As in `weir inspect MODULE | true`: nobody is left to read when it writes.
+        let finished = Weir::command_unread(&scratch, MINUTE, arguments);
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        for word in ["panicked", "Broken pipe", "_TRANSPORT"] {
+            assert!(!finished.stderr.contains(word), "{finished:?}");
+        }
+    }
 }
 
 #[test]

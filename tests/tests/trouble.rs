@@ -115,7 +115,10 @@ fn wrong_modules_end_it_with_2_and_say_which() {
     let check = |path: &str, lines: &str, words: &[&str]| {
         let pipeline = Pipeline::between("p", "in", "out").module("step", path, lines);
         let said = refused(&scratch, &config_at("127.0.0.1:1", &[&pipeline]));
-        assert_says(&said, &["pipeline \"p\", transform \"step\" (line "]);
+        assert_says(
+            &said,
+            &["wrong.toml:", "pipeline \"p\", transform \"step\""],
+        );
         assert_says(&said, words);
     };
     let wat = |name: &str, text: &str| {

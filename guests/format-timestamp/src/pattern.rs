@@ -73,14 +73,14 @@ impl Reader {
         match reader.read(&sample) {
             Ok(_) => Ok(reader),
             Err(_) => Err(
-                "it doesn't tell a date: it needs year, month and day (%Y-%m-%d), or the like"
+                "it doesn't tell a date: it needs year, month and day (%Y-%m-%d), or the like, and any time of day from the hour on"
                     .to_string(),
             ),
         }
     }
 
-    /// The point in time that `text` tells, or why it tells none. A date without a time of day is its midnight, and
-    /// a leap second the second after it.
+    /// The point in time that `text` tells, or why it tells none. A date without a time of day is its midnight, one
+    /// with an hour and no more the start of the hour, and a leap second the second after it.
     pub fn read(&self, text: &str) -> Result<Instant, String> {
         match self {
             Reader::Rfc3339 => DateTime::parse_from_rfc3339(text)
@@ -89,6 +89,10 @@ impl Reader {
             Reader::Pattern { items, zone } => {
                 let mut parsed = Parsed::new();
                 parse(&mut parsed, text, items.iter()).map_err(|error| error.to_string())?;
+                let ends_at_the_hour = parsed.hour_mod_12().is_some() && parsed.second().is_none();
+                if ends_at_the_hour && parsed.minute().is_none() {
+                    parsed.set_minute(0).map_err(|error| error.to_string())?;
+                }
                 resolve(&parsed, *zone).map(instant)
             }
         }
@@ -228,6 +232,9 @@ mod tests {
         check_read("%d.%m.%Y", 120, "14.10.2021", 1634162400, 0);
         check_read("%Y-%j", 0, "2021-287", 1634169600, 0);
         check_read("%G-W%V-%u", 0, "2021-W41-4", 1634169600, 0);
+        check_read("%Y-%m-%d %H", 0, "2021-10-14 14", 1634220000, 0);
+        check_read("%Y%m%d%H%z", 0, "2021101414+0200", 1634212800, 0);
+        check_read("%F %I %p", 0, "2021-10-14 02 pm", 1634220000, 0);
     }
 
     #[test]
@@ -292,7 +299,15 @@ mod tests {
 
     #[test]
     fn a_pattern_that_tells_no_date_is_refused() {
-        for pattern in ["%H:%M:%S", "%m-%d", "%Y-%m", "noon", "%z", "%Y-%m-%d %M"] {
+        for pattern in [
+            "%H:%M:%S",
+            "%m-%d",
+            "%Y-%m",
+            "noon",
+            "%z",
+            "%Y-%m-%d %M",
+            "%F %H %S",
+        ] {
             let error = Reader::new(pattern, zone(0)).err().unwrap_or_default();
             assert!(error.contains("doesn't tell a date"), "{pattern}: {error}");
         }

@@ -212,7 +212,8 @@ impl<'b> Record<'b> {
         self.out.headers.add(name, value);
     }
 
-    /// Sets the timestamp, in milliseconds since 1970-01-01T00:00:00Z; with `None` the broker sets the time.
+    /// Sets the timestamp, in milliseconds since 1970-01-01T00:00:00Z and never below -1, which Kafka doesn't take; with
+    /// `None` the time of writing is set.
     pub fn set_timestamp(&mut self, timestamp: Option<i64>) {
         let is_begun = self.out.timestamps.is_some();
         self.check_begin(is_begun, Needs::TIMESTAMPS, "TIMESTAMPS");

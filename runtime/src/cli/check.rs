@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use super::args::Check;
 use super::table::Table;
-use super::{UsageError, load};
-use crate::app::App;
+use super::{UsageError, load, load_app, say};
 use crate::cluster::{Cluster, Unanswered};
 use crate::config::ConfigError;
 use crate::guest::Module;
@@ -19,9 +18,9 @@ pub fn check(args: &Check) -> Result<()> {
         Err(why) => return wrong(args, why),
     };
     let path = config.path.clone();
-    let app = match App::load(config) {
+    let app = match load_app(config) {
         Ok(app) => app,
-        Err(why) => return wrong(args, UsageError(format!("{why:#}")).into()),
+        Err(why) => return wrong(args, why),
     };
     let mut seen: Vec<(&Pipeline, Option<Cluster>)> = Vec::new();
     let (mut problems, mut unanswered) = (Vec::new(), false);
@@ -42,13 +41,12 @@ pub fn check(args: &Check) -> Result<()> {
             .map(|(pipeline, cluster)| describe(pipeline, cluster.as_ref()))
             .collect();
         let problems: Vec<Value> = problems.iter().map(|it| json!({"message": it})).collect();
-        println!(
-            "{}",
-            json!({"config": path.display().to_string(), "pipelines": pipelines, "problems": problems})
-        );
+        say(
+            json!({"config": path.display().to_string(), "pipelines": pipelines, "problems": problems}),
+        )?;
     } else {
         seen.iter()
-            .for_each(|(pipeline, cluster)| show(pipeline, cluster.as_ref()));
+            .try_for_each(|(pipeline, cluster)| show(pipeline, cluster.as_ref()))?;
     }
     match problems.is_empty() {
         true if args.json => Ok(()),
@@ -58,8 +56,7 @@ pub fn check(args: &Check) -> Result<()> {
             } else {
                 ""
             };
-            println!("{}: all right{offline}", path.display());
-            Ok(())
+            say(format_args!("{}: all right{offline}", path.display()))
         }
         // A topic that's missing is for the one who typed to mend; a broker that's silent may not be.
         false if unanswered => Err(Error::msg(problems.join("\n"))),
@@ -78,14 +75,14 @@ fn wrong(args: &Check, why: Error) -> Result<()> {
             None => vec![json!({"message": format!("{why:#}")})],
         };
         let path = args.file.config.display().to_string();
-        println!("{}", json!({"config": path, "problems": problems}));
+        say(json!({"config": path, "problems": problems}))?;
     }
     Err(why)
 }
 
-fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) {
+fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Result<()> {
     let config = pipeline.config();
-    println!("pipeline {}", config.name);
+    say(format_args!("pipeline {}", config.name))?;
     let mut table = Table::new().text("").text("").text("");
     match cluster {
         Some(cluster) => {
@@ -118,9 +115,7 @@ fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) {
             format!("sha256:{}", module.digest().short()),
         ]);
     }
-    for line in table.lines(None).iter().skip(1) {
-        println!("{line}");
-    }
+    table.lines(None).iter().skip(1).try_for_each(say)
 }
 
 fn describe(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Value {

@@ -1,11 +1,12 @@
 //! `weir inspect`
 
 use anyhow::{Result, anyhow};
+use console::{Alignment, measure_text_width, pad_str};
 use serde_json::{Value, json};
 
 use super::args::Inspect;
 use super::table::Table;
-use super::text;
+use super::{say, text};
 use crate::guest::{Compiler, Digest, Host, Import, Module, imports};
 
 /// Shows what modules are. Fails if one of them can't be run, after all have been shown.
@@ -42,11 +43,11 @@ pub fn inspect(args: &Inspect) -> Result<()> {
                 "config_schema": schema,
                 "error": module.as_ref().err().map(|why| format!("{why:#}")),
             });
-            println!("{line}");
+            say(line)?;
             continue;
         }
         if index > 0 {
-            println!();
+            say("")?;
         }
         let mut table = Table::new().text("").text("");
         table.row(["module", &path.display().to_string()]);
@@ -68,12 +69,10 @@ pub fn inspect(args: &Inspect) -> Result<()> {
         if seen.is_ok() {
             table.row(["imports", &imports]);
         }
-        for line in table.lines(None).iter().skip(1) {
-            println!("{line}");
-        }
+        table.lines(None).iter().skip(1).try_for_each(say)?;
         match &module {
-            Ok(module) => print_schema(&module.description().config_schema),
-            Err(why) => println!("can't be run: {why:#}"),
+            Ok(module) => print_schema(&module.description().config_schema)?,
+            Err(why) => say(format_args!("can't be run: {why:#}"))?,
         }
     }
     match unusable.is_empty() {
@@ -82,42 +81,57 @@ pub fn inspect(args: &Inspect) -> Result<()> {
     }
 }
 
-/// The config's keys as a table; the schema itself is for `--json`.
-fn print_schema(schema: &str) {
+/// Columns of a text without a terminal, and the most that a line is comfortable to read with.
+const COLUMNS: usize = 80;
+const MAX_COLUMNS: usize = 100;
+
+/// The config's keys, each with what it may be and what it means; the schema itself is for `--json`.
+fn print_schema(schema: &str) -> Result<()> {
     let Ok(schema) = serde_json::from_str::<Value>(schema) else {
-        println!("config   its schema isn't JSON: {schema}");
-        return;
+        return say(format_args!("config   its schema isn't JSON: {schema}"));
     };
     let Some(properties) = schema["properties"].as_object() else {
-        println!("config   any");
-        return;
+        return say("config   any: the module has no schema");
     };
-    let required: Vec<&str> = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    println!("config");
-    let mut table = Table::new()
-        .text("  key")
-        .text("values")
-        .text("default")
-        .text("meaning");
+    let term = console::Term::stdout();
+    let columns = match term.features().is_attended() {
+        true => usize::from(term.size().1).min(MAX_COLUMNS),
+        false => COLUMNS,
+    };
+    say("config")?;
+    config_lines(&schema, properties, columns)
+        .iter()
+        .try_for_each(say)
+}
+
+fn config_lines(
+    schema: &Value,
+    properties: &serde_json::Map<String, Value>,
+    columns: usize,
+) -> Vec<String> {
+    let is_required = |key: &str| {
+        let required = schema["required"].as_array();
+        required.is_some_and(|it| it.iter().any(|it| it == key))
+    };
+    let widest = properties.keys().map(|key| measure_text_width(key)).max();
+    let indent = widest.unwrap_or(0) + 4;
+    let mut lines = Vec::new();
     for (key, property) in properties {
-        let default = match &property["default"] {
-            Value::Null if required.contains(&key.as_str()) => "needed".to_string(),
+        let needed = match &property["default"] {
+            Value::Null if is_required(key) => "; needed".to_string(),
             Value::Null => String::new(),
-            default => default.to_string(),
+            default => format!("; default {default}"),
         };
+        let may_be = format!("{}{needed}", values(property));
         let meaning = property["description"].as_str().unwrap_or_default();
-        table.row([&format!("  {key}"), &values(property), &default, meaning]);
+        let room = columns.saturating_sub(indent).max(20);
+        let mut start = pad_str(&format!("  {key}"), indent, Alignment::Left, None).into_owned();
+        for line in [text::wrap(&may_be, room), text::wrap(meaning, room)].concat() {
+            lines.push(format!("{start}{line}"));
+            start = " ".repeat(indent);
+        }
     }
-    let width = console::Term::stdout()
-        .features()
-        .is_attended()
-        .then(|| usize::from(console::Term::stdout().size().1));
-    println!("{}", table.render(width).trim_end());
+    lines
 }
 
 /// What a property may be, in a word or by its list of values.
@@ -143,5 +157,37 @@ fn values(property: &Value) -> String {
             .collect::<Vec<_>>()
             .join(" | "),
         _ => "any".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_shown_in_the_width_that_there_is() {
+        let schema = json!({
+            "properties": {
+                "to": {"type": "string", "description": "The path of the field that becomes the date."},
+                "existing": {
+                    "enum": ["replace", "keep"], "default": "replace",
+                    "description": "What becomes of a field that stands there."
+                },
+                "any": {},
+            },
+            "required": ["to"],
+        });
+        let properties = schema["properties"].as_object().unwrap();
+        let expected = [
+            "  to        string; needed",
+            "            The path of the field that",
+            "            becomes the date.",
+            "  existing  \"replace\" | \"keep\"; default",
+            "            \"replace\"",
+            "            What becomes of a field that",
+            "            stands there.",
+            "  any       any",
+        ];
+        assert_eq!(config_lines(&schema, properties, 42), expected);
     }
 }

@@ -11,11 +11,13 @@ pub mod table;
 pub mod text;
 
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Error;
 
 use self::args::ConfigFile;
+use crate::app::App;
 use crate::config::{self, Config, ConfigError};
 use crate::kafka::{Scope, permit};
 
@@ -38,9 +40,43 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
+/// Who read standard output has closed it, as `head` does when it has seen enough: the process ends, and that's no
+/// failure.
+#[derive(Debug)]
+struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads standard output any more")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+/// Writes a line to standard output.
+fn say(line: impl fmt::Display) -> Result<(), Error> {
+    writeln!(io::stdout(), "{line}").map_err(unsaid)
+}
+
+/// Why standard output couldn't be written.
+fn unsaid(why: io::Error) -> Error {
+    match why.kind() {
+        io::ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => Error::new(why).context("writing to standard output"),
+    }
+}
+
 /// Reads the config file, Kafka's settings judged too.
 fn load(file: &ConfigFile) -> Result<Config, Error> {
     Ok(Config::load(&file.config, &permitted)?)
+}
+
+/// Loads the modules too. What fails here is for the one who typed to mend.
+fn load_app(config: Config) -> Result<App, Error> {
+    App::load(config).map_err(|why| match why.is::<ConfigError>() {
+        true => why,
+        false => UsageError(format!("{why:#}")).into(),
+    })
 }
 
 /// Whether Kafka's settings may be set so.
@@ -56,6 +92,9 @@ pub fn permitted(table: config::Table, key: &str, value: &str) -> Result<(), Str
 /// Prints an error with its causes on standard error, and gives the code to end with. A config's problems stand a line
 /// each, without more around them, so that editors find their way to each.
 pub fn report(error: &Error) -> ExitCode {
+    if error.is::<ReaderGone>() {
+        return ExitCode::from(DONE);
+    }
     match error
         .chain()
         .find_map(|cause| cause.downcast_ref::<ConfigError>())

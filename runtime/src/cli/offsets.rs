@@ -62,8 +62,7 @@ fn show(args: &OffsetsShow) -> Result<()> {
             ]);
         }
     }
-    print(args.json, &table, &lines);
-    Ok(())
+    print(args.json, &table, &lines)
 }
 
 fn reset(args: &OffsetsReset) -> Result<()> {
@@ -134,11 +133,11 @@ fn reset(args: &OffsetsReset) -> Result<()> {
             text::count(*to),
         ]);
     }
-    print(args.json, &table, &lines);
-    if args.dry_run && !args.json {
-        println!("nothing was changed (--dry-run)");
+    print(args.json, &table, &lines)?;
+    match args.dry_run && !args.json {
+        true => super::say("nothing was changed (--dry-run)"),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// A pipeline's group, seen from outside.
@@ -185,9 +184,9 @@ fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Pipeline> {
     })
 }
 
-fn print(as_json: bool, table: &Table, lines: &[serde_json::Value]) {
+fn print(as_json: bool, table: &Table, lines: &[serde_json::Value]) -> Result<()> {
     match as_json {
-        true => lines.iter().for_each(|line| println!("{line}")),
-        false => print!("{}", table.render(None)),
+        true => lines.iter().try_for_each(super::say),
+        false => table.lines(None).iter().try_for_each(super::say),
     }
 }

@@ -86,8 +86,7 @@ pub fn run(args: &Produce) -> Result<(), Error> {
         feed.flush()?;
         Ok(produced)
     })?;
-    println!("{}", produced.summary(topic));
-    Ok(())
+    super::say(produced.summary(topic))
 }
 
 /// Hands fake records to a producer, waits while it's full, and counts what came back.
@@ -217,8 +216,13 @@ impl Produced {
     pub fn summary(&self, topic: &str) -> String {
         let bad: u64 = self.faults.iter().sum();
         let mut summary = format!(
-            "Wrote {} records ({}) to {topic} in {}, {} a second",
+            "Wrote {} {} ({}) to {topic} in {}, {} a second",
             text::count(self.records),
+            if self.records == 1 {
+                "record"
+            } else {
+                "records"
+            },
             text::bytes(self.bytes),
             text::time(self.time),
             text::per_second(self.records, self.time),
@@ -314,7 +318,7 @@ impl Progress {
         let (bar, template) = match count {
             Some(count) => (
                 ProgressBar::new(count.get()),
-                "{bar:30} {human_pos} of {human_len} records, {msg} a second, {eta} to go",
+                "{wide_bar} {human_pos} of {human_len} records, {msg} a second, {eta} to go",
             ),
             None => (
                 ProgressBar::new_spinner(),

@@ -7,8 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::args::Run;
-use super::{UsageError, load};
-use crate::app::App;
+use super::{load, load_app};
 
 /// Runs the pipelines until a signal.
 pub fn run(args: &Run) -> Result<()> {
@@ -16,7 +15,7 @@ pub fn run(args: &Run) -> Result<()> {
     if let Some(listen) = args.listen {
         config.admin.listen = listen;
     }
-    let app = App::load(config).map_err(|why| UsageError(format!("{why:#}")))?;
+    let app = load_app(config)?;
     runtime()?.block_on(async { app.run(signals()?).await })
 }
 

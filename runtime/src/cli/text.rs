@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use console::truncate_str;
+use console::{measure_text_width, truncate_str};
 
 /// A count with its thousands apart: `1,234,567`.
 pub fn count(number: u64) -> String {
@@ -58,6 +58,39 @@ pub fn bytes(number: u64) -> String {
         _ if size < 100.0 => format!("{size:.1} {unit}"),
         _ => format!("{size:.0} {unit}"),
     }
+}
+
+/// A text in lines of at most `columns` columns, broken between words; a longer word has a line to itself.
+pub fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if measure_text_width(line) + 1 + measure_text_width(word) <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+/// A text in at most so many lines of at most `columns` columns, broken anywhere; what doesn't fit shows as a mark.
+pub fn chop(text: &str, columns: usize, most: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while lines.len() + 1 < most && measure_text_width(rest) > columns {
+        let line = truncate_str(rest, columns, "");
+        // Not even one character fits.
+        if line.is_empty() {
+            break;
+        }
+        let end = line.len();
+        lines.push(line.into_owned());
+        rest = &rest[end..];
+    }
+    lines.push(truncate_str(rest, columns, "…").into_owned());
+    lines
 }
 
 /// A key or value in at most `columns` columns of a terminal. What isn't UTF-8 and what would move the cursor or
@@ -119,6 +152,15 @@ mod tests {
                 "16777216 TiB"
             ]
         );
+    }
+
+    #[test]
+    fn texts_are_broken_between_words() {
+        let text = "A record\n that has 日本 words";
+        assert_eq!(wrap(text, 80), ["A record that has 日本 words"]);
+        assert_eq!(wrap(text, 8), ["A record", "that has", "日本", "words"]);
+        assert_eq!(wrap("a-long-word in it", 4), ["a-long-word", "in", "it"]);
+        assert!(wrap(" ", 4).is_empty());
     }
 
     #[test]

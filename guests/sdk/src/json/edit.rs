@@ -95,16 +95,7 @@ impl Object<'_, '_> {
     /// If there is no such field in [`Fields`](super::Fields).
     #[inline(always)]
     pub fn set_with(&mut self, field: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut node = self.fields.wanted[field];
-        // A field that gets this one's name is meant.
-        for op in &self.found.ops {
-            if let Change::Rename { to } = op.change
-                && to == node
-            {
-                node = op.node;
-                break;
-            }
-        }
+        let node = self.named(field);
         let from = self.found.scratch.len() as u32;
         write(&mut self.found.scratch);
         let to = u32::try_from(self.found.scratch.len()).expect("edits are shorter than 4 GiB");
@@ -124,7 +115,7 @@ impl Object<'_, '_> {
     /// # Panics
     /// If there is no such field in [`Fields`](super::Fields).
     pub fn remove(&mut self, field: usize) {
-        let node = self.fields.wanted[field];
+        let node = self.named(field);
         self.found.ops.retain(|op| op.node != node);
         self.found.ops.push(Op {
             node,
@@ -132,8 +123,21 @@ impl Object<'_, '_> {
         });
     }
 
+    /// The node of a field, or of the one that has been given its name.
+    #[inline(always)]
+    fn named(&self, field: usize) -> NodeId {
+        let node = self.fields.wanted[field];
+        let is_given = |op: &&Op| matches!(op.change, Change::Rename { to } if to == node);
+        self.found
+            .ops
+            .iter()
+            .find(is_given)
+            .map_or(node, |op| op.node)
+    }
+
     /// Gives a field the name of another one; it keeps its place and its value. Says whether the text has the field;
-    /// without it nothing happens.
+    /// without it nothing happens. From then on both mean that field: setting or removing the one or the other is the
+    /// same.
     ///
     /// # Errors
     /// There is a field of the new name already (and it isn't removed by an edit before this one), or the two would

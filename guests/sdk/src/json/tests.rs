@@ -552,6 +552,55 @@ fn a_field_goes_with_its_comma() {
 }
 
 #[test]
+fn a_missing_object_that_is_set_beside_its_own_fields_is_written_once() {
+    let paths = ["m", "m.a", "m.a.x"];
+    for text in ["{}", r#"{"m":{"b":1}}"#] {
+        for (first, second) in [(1, 0), (0, 1), (2, 0), (2, 1)] {
+            let outer = first.min(second);
+            let fields = Fields::new(&paths).expect("paths");
+            let mut found = Found::default();
+            let mut object = fields.scan(text.as_bytes(), &mut found).expect("JSON");
+            object.set(first, b"{\"n\":1}");
+            object.set(second, b"{\"n\":2}");
+            let mut out = Vec::new();
+            object.write(&mut out).expect("an edit");
+            let inner = if outer == first { 1 } else { 2 };
+            let expected = match (outer, text) {
+                (0, _) => format!(r#"{{"m":{{"n":{inner}}}}}"#),
+                (_, "{}") => format!(r#"{{"m":{{"a":{{"n":{inner}}}}}}}"#),
+                _ => format!(r#"{{"m":{{"b":1,"a":{{"n":{inner}}}}}}}"#),
+            };
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
+        }
+    }
+}
+
+#[test]
+fn a_renamed_field_can_be_removed_by_either_name() {
+    for field in [0, 1] {
+        check(
+            &["a", "b"],
+            r#"{"a":1,"c":2}"#,
+            |object| {
+                assert_eq!(object.rename(0, 1), Ok(true));
+                object.remove(field);
+            },
+            r#"{"c":2}"#,
+        );
+        check(
+            &["a", "b"],
+            r#"{"a":1,"b":3,"c":2}"#,
+            |object| {
+                object.remove(1);
+                assert_eq!(object.rename(0, 1), Ok(true));
+                object.remove(field);
+            },
+            r#"{"c":2}"#,
+        );
+    }
+}
+
+#[test]
 fn a_renamed_field_keeps_its_place_and_can_be_set_by_either_name() {
     let paths = ["timestamp", "event_time", "iso_date"];
     check(

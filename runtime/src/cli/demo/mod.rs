@@ -20,7 +20,7 @@ use super::produce::{Feed, Progress, produce};
 use super::run::{runtime, signals};
 use crate::chain::Chain;
 use crate::cluster::{self, Cluster};
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, ConfigError, Surroundings};
 use crate::fake::Subject;
 use crate::guest::{Compiler, Host};
 use crate::kafka::{
@@ -86,7 +86,10 @@ pub fn run(args: &Demo) -> Result<()> {
     }
     let config = config(&servers, &input, &output, &suffix, mock.is_some())?;
     let host = Host::new(Compiler::this_program(), cache())?;
-    let pipeline = Arc::new(Pipeline::load(&host, &config.pipelines[0], None)?);
+    let path = config.path.clone();
+    let pipeline = Pipeline::load(&host, &config.pipelines[0], None)
+        .map_err(|problems| ConfigError { path, problems })?;
+    let pipeline = Arc::new(pipeline);
     let demo = Running {
         args,
         servers: &servers,
@@ -159,6 +162,8 @@ impl Running<'_> {
         let mut began = None;
         let mut samples = Vec::new();
         let mut ended = None;
+        // Whoever reads may leave: the pipeline is stopped in good order all the same.
+        let mut seen = Ok(());
         loop {
             tokio::select! {
                 () = tokio::time::sleep(FRAME) => {}
@@ -176,7 +181,10 @@ impl Running<'_> {
                 began.get_or_insert_with(Instant::now);
             }
             let snapshot = self.snapshot(began, &samples);
-            screen.draw(&snapshot)?;
+            seen = screen.draw(&snapshot);
+            if seen.is_err() {
+                break;
+            }
             let wanted = self.args.records.get();
             let late = self
                 .args
@@ -204,7 +212,8 @@ impl Running<'_> {
             Some(result) => result,
             None => running.await,
         };
-        screen.finish(&self.snapshot(began, &samples))?;
+        seen.and_then(|()| screen.finish(&self.snapshot(began, &samples)))
+            .map_err(super::unsaid)?;
         result.context("the pipeline's task")?
     }
 

@@ -16,6 +16,8 @@ const RATE_WINDOW: Duration = Duration::from_secs(3);
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Records shown before and after the chain.
 const SAMPLES: usize = 3;
+/// Lines that a record takes at most on a terminal; in 80 columns one of the demo's takes three.
+const SAMPLE_LINES: usize = 3;
 /// In a pipe there's no width to keep to, but a record of a megabyte would still hide the rest.
 const PIPE_COLUMNS: usize = 400;
 
@@ -31,12 +33,9 @@ const TRY_NEXT: [(&str, &str); 4] = [
     ),
     (
         "weir produce --topic pizza pizza --bad 1%",
-        "other records, some of them malformed",
+        "other records, some malformed",
     ),
-    (
-        "weir run -c weir.toml",
-        "pipelines of your own; docs/config.md lists every key",
-    ),
+    ("weir run -c weir.toml", "your own; see docs/config.md"),
 ];
 
 /// Where the demo stands.
@@ -173,7 +172,7 @@ impl<W: Write> Screen<W> {
                 writeln!(self.out)?;
                 for line in [
                     steps(snapshot, None).lines(None),
-                    samples(snapshot, PIPE_COLUMNS),
+                    samples(snapshot, PIPE_COLUMNS, 1),
                 ]
                 .concat()
                 {
@@ -183,8 +182,8 @@ impl<W: Write> Screen<W> {
             }
         };
         writeln!(self.out)?;
-        for line in summary(snapshot) {
-            writeln!(self.out, "{}", truncate_str(&line, columns, "…"))?;
+        for line in summary(snapshot, columns) {
+            writeln!(self.out, "{line}")?;
         }
         self.out.flush()
     }
@@ -208,7 +207,8 @@ impl<W: Write> Screen<W> {
                 true => style(line).bold().to_string(),
                 false => line.clone(),
             };
-            text.push_str(&format!("\r{line}\x1b[K\n"));
+            // Erased first: after a line as wide as the terminal the cursor stands on its last character.
+            text.push_str(&format!("\r\x1b[K{line}\n"));
         }
         text.push_str("\x1b[J");
         self.drawn = lines.len().max(1);
@@ -311,7 +311,7 @@ fn frame(snapshot: &Snapshot, rates: &Rates, columns: usize) -> Vec<String> {
     let cut = |line: String| truncate_str(&line, columns, "…").into_owned();
     let mut lines = vec![cut(title(snapshot)), cut(progress(snapshot)), String::new()];
     lines.extend(steps(snapshot, Some(rates)).lines(Some(columns)));
-    lines.extend(samples(snapshot, columns));
+    lines.extend(samples(snapshot, columns, SAMPLE_LINES));
     lines
 }
 
@@ -372,26 +372,33 @@ fn steps(snapshot: &Snapshot, rates: Option<&Rates>) -> Table {
     table
 }
 
-fn samples(snapshot: &Snapshot, columns: usize) -> Vec<String> {
+/// Records before and after, each in at most so many lines.
+fn samples(snapshot: &Snapshot, columns: usize, most: usize) -> Vec<String> {
     const LABEL: usize = "before  ".len();
     let columns = columns.saturating_sub(LABEL);
+    let shown = |bytes| text::record(bytes, columns * most);
     let mut lines = Vec::new();
     for sample in snapshot.samples.iter().take(SAMPLES) {
         let after = match &sample.after {
-            After::Value(value) => text::record(value.as_deref(), columns),
+            After::Value(value) => shown(value.as_deref()),
             After::Dropped(transform) => format!("(dropped by {transform})"),
             // The reason is the guest's text, as little to be trusted as a record.
             After::Refused { transform, reason } => {
-                let reason = text::record(Some(reason.as_bytes()), columns);
+                let reason = shown(Some(reason.as_bytes()));
                 format!("(refused by {transform}: {reason})")
             }
         };
         lines.push(String::new());
-        lines.push(format!(
-            "before  {}",
-            text::record(sample.before.as_deref(), columns)
-        ));
-        lines.push(format!("after   {}", truncate_str(&after, columns, "…")));
+        for (label, text) in [
+            ("before  ", shown(sample.before.as_deref())),
+            ("after   ", after),
+        ] {
+            let mut label = label.to_string();
+            for line in text::chop(&text, columns, most) {
+                lines.push(label + &line);
+                label = " ".repeat(LABEL);
+            }
+        }
     }
     lines
 }
@@ -418,15 +425,15 @@ fn line(snapshot: &Snapshot, rates: &Rates) -> String {
     )
 }
 
-fn summary(snapshot: &Snapshot) -> Vec<String> {
+fn summary(snapshot: &Snapshot, columns: usize) -> Vec<String> {
     let dropped = snapshot.steps.iter().map(|step| step.dropped).sum();
     let refused = snapshot.steps.iter().map(|step| step.refused).sum();
     let transforms = match snapshot.steps.len() {
         1 => "1 transform".to_string(),
         number => format!("{number} transforms"),
     };
-    let mut lines = vec![
-        format!(
+    let mut lines = text::wrap(
+        &format!(
             "{} records through {transforms} in {}, {} a second: {} came out, {} were dropped, {} refused",
             text::count(snapshot.records_in),
             text::time(snapshot.elapsed),
@@ -435,9 +442,9 @@ fn summary(snapshot: &Snapshot) -> Vec<String> {
             text::count(dropped),
             text::count(refused),
         ),
-        String::new(),
-        "Try next:".to_string(),
-    ];
+        columns,
+    );
+    lines.extend([String::new(), "Try next:".to_string()]);
     lines.extend(TRY_NEXT.map(|(command, why)| format!("  {command:42}  {why}")));
     lines
 }
@@ -532,6 +539,43 @@ after   (dropped by even)"#;
     }
 
     #[test]
+    fn a_record_wider_than_the_terminal_goes_on_below() {
+        let snapshot = Snapshot {
+            samples: vec![Sample {
+                before: Some(b"0123456789".to_vec()),
+                after: After::Value(Some("日本語日本語日本語".into())),
+            }],
+            ..Snapshot::default()
+        };
+        let expected = [
+            "",
+            "before  0123456",
+            "        789",
+            "after   日本語",
+            "        日本語",
+            "        日本語",
+        ];
+        assert_eq!(samples(&snapshot, 15, 3), expected);
+        assert_eq!(
+            samples(&snapshot, 15, 1)[1..],
+            ["before  012345…", "after   日本語…"]
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_the_whole_summary() {
+        let lines = summary(&snapshot(4), 40);
+        let sentence = lines.split(|line| line.is_empty()).next().unwrap();
+        assert!(sentence.iter().all(|line| line.len() <= 40), "{sentence:?}");
+        assert!(sentence.join(" ").ends_with("0 refused"), "{sentence:?}");
+        assert!(
+            summary(&snapshot(4), 80)
+                .iter()
+                .all(|line| line.len() <= 80)
+        );
+    }
+
+    #[test]
     fn rates_are_those_of_the_last_seconds() {
         let mut history = History::default();
         let mut at = |milliseconds, records| {
@@ -557,7 +601,7 @@ after   (dropped by even)"#;
             screen.draw(&snapshot(2)).unwrap();
         });
         // Five lines fit above the cursor, so five are gone back over.
-        assert_eq!(text.matches("\x1b[K\n").count(), 10, "{text:?}");
+        assert_eq!(text.matches("\r\x1b[K").count(), 10, "{text:?}");
         assert_eq!(text.matches("\x1b[5A").count(), 1, "{text:?}");
         assert!(text.starts_with("\x1b[?25l\x1b[?7l"), "{text:?}");
         assert!(text.ends_with("\x1b[?7h\x1b[?25h"), "{text:?}");
