@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::guest::{Fault, Guest, Level, Limits, Log, Module, Output, Setup, UNCHOSEN};
+use crate::guest::{Fault, Guest, Limits, Log, Module, Output, Setup, UNCHOSEN};
 use crate::ids::Base;
 use crate::record::{Batch, TimestampType};
 
@@ -315,17 +315,4 @@ fn ordinals(offsets: &[u64]) -> Vec<u32> {
         ordinals.clear();
     }
     ordinals
-}
-
-impl Level {
-    /// The level in the terms of the log.
-    pub fn tracing(self) -> tracing::Level {
-        match self {
-            Level::Error => tracing::Level::ERROR,
-            Level::Warn => tracing::Level::WARN,
-            Level::Info => tracing::Level::INFO,
-            Level::Debug => tracing::Level::DEBUG,
-            Level::Trace => tracing::Level::TRACE,
-        }
-    }
 }

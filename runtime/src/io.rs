@@ -53,6 +53,30 @@ pub struct ReadLimit {
     pub bytes: usize,
 }
 
+/// Why a partition can't be read.
+#[derive(Debug)]
+pub enum Unread {
+    /// Another try may go well.
+    Failed(Error),
+    /// The records from here on are gone, and somebody has to say where to go on.
+    Gone(Error),
+}
+
+impl Unread {
+    /// The cause, whichever kind it is.
+    pub fn into_cause(self) -> Error {
+        match self {
+            Unread::Failed(cause) | Unread::Gone(cause) => cause,
+        }
+    }
+}
+
+impl From<Error> for Unread {
+    fn from(cause: Error) -> Unread {
+        Unread::Failed(cause)
+    }
+}
+
 /// Consumes records, one partition at a time.
 pub trait Source {
     /// Serves the client and returns the next thing that happened, or `None` once nothing has. Never blocks, and must
@@ -75,7 +99,7 @@ pub trait Source {
         &mut self,
         partition: &TopicPartition,
         limit: ReadLimit,
-    ) -> Result<Option<Batch>, Error>;
+    ) -> Result<Option<Batch>, Unread>;
 
     /// Goes back (or on) to an offset: the next record read is the first at or above it.
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), Error>;

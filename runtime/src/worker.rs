@@ -15,7 +15,9 @@ use tracing::{info, warn};
 
 use crate::chain::{Broken, Chain, Processed, Refused, Version};
 use crate::guest::{Level, Log};
-use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered};
+use crate::io::{
+    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered, Unread,
+};
 use crate::kafka::Waker;
 use crate::metrics::Counters;
 use partition::{Partition, Partitions};
@@ -193,7 +195,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return Ok(false);
         };
         let batch = self.source.read(&partition.id, self.settings.batch);
-        let Some(batch) = batch.map_err(End::Failed)? else {
+        let batch = batch.map_err(|why| match why {
+            Unread::Failed(cause) => End::Failed(cause),
+            Unread::Gone(cause) => End::Halted(cause),
+        });
+        let Some(batch) = batch? else {
             return Ok(false);
         };
         let (first, next) = match (batch.offsets.first(), batch.offsets.last()) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, anyhow};
 use weir::io::{
     Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered,
+    Unread,
 };
 use weir::kafka::Waker;
 use weir::record::Batch;
@@ -42,6 +43,8 @@ pub struct State {
     /// So many sends find the queue full.
     pub full: usize,
     pub fail_reads: Option<String>,
+    /// The next read finds that the records are gone.
+    pub gone: Option<String>,
     /// Commits that nobody waits for get lost on the way, and end up here.
     pub lose_commits: bool,
     pub lost_commits: Vec<(TopicPartition, u64)>,
@@ -201,10 +204,13 @@ impl Source for FakeSource {
         Ok(())
     }
 
-    fn read(&mut self, id: &TopicPartition, limit: ReadLimit) -> Result<Option<Batch>, Error> {
+    fn read(&mut self, id: &TopicPartition, limit: ReadLimit) -> Result<Option<Batch>, Unread> {
         self.0.told(|state| {
             if let Some(why) = state.fail_reads.take() {
-                return Err(anyhow!("{why}"));
+                return Err(anyhow!("{why}").into());
+            }
+            if let Some(why) = state.gone.take() {
+                return Err(Unread::Gone(anyhow!("{why}")));
             }
             let from = *state
                 .positions

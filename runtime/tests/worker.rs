@@ -438,6 +438,14 @@ fn a_failing_source_ends_the_worker_with_the_cause() {
 }
 
 #[test]
+fn records_that_are_gone_halt_until_somebody_says_where_to_go_on() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.gone = Some("in/0 has no offset 7 (any more)".into()));
+    let why = halted(start_plain(&kafka).thread.join().unwrap());
+    assert_eq!(why, "in/0 has no offset 7 (any more)");
+}
+
+#[test]
 fn a_failed_commit_is_committed_again() {
     let kafka = Kafka::new();
     kafka.feed(0, ["a"]);

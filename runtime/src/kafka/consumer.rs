@@ -10,7 +10,7 @@ use super::ffi::{Client, ClientEvent, Code, Entry, Failure, PartitionList, Parti
 use super::fold::Fold;
 use super::settings::Settings;
 use super::wake::Waker;
-use crate::io::{Event, ReadLimit, Source, TopicPartition};
+use crate::io::{Event, ReadLimit, Source, TopicPartition, Unread};
 use crate::record::{Batch, Column, TimestampType};
 
 /// Where a partition starts that the group has no offset for.
@@ -56,6 +56,16 @@ struct Partition {
 struct Failed {
     code: Code,
     text: String,
+}
+
+impl Failed {
+    fn unread(&self) -> Unread {
+        let cause = anyhow!("{}", self.text);
+        match self.code {
+            Code::AUTO_OFFSET_RESET => Unread::Gone(cause),
+            _ => Unread::Failed(cause),
+        }
+    }
 }
 
 impl KafkaSource {
@@ -257,12 +267,12 @@ impl Source for KafkaSource {
         &mut self,
         partition: &TopicPartition,
         limit: ReadLimit,
-    ) -> Result<Option<Batch>, Error> {
+    ) -> Result<Option<Batch>, Unread> {
         let Some(state) = self.partitions.get_mut(partition) else {
-            bail!("{partition} isn't assigned to this worker");
+            return Err(anyhow!("{partition} isn't assigned to this worker").into());
         };
         if let Some(failed) = &state.failed {
-            bail!("{}", failed.text);
+            return Err(failed.unread());
         }
         while state.queue.fill(limit.records.max(1)) {
             // A rebalance that pauses and resumes a partition while it is read makes librdkafka fetch some records again.
@@ -286,10 +296,13 @@ impl Source for KafkaSource {
                     &first.error_text(),
                     state.next,
                 );
-                let error = anyhow!("{text}");
-                let code = first.code();
-                state.failed = Some(Failed { code, text });
-                return Err(error);
+                let failed = Failed {
+                    code: first.code(),
+                    text,
+                };
+                let unread = failed.unread();
+                state.failed = Some(failed);
+                return Err(unread);
             }
             let batch = state.take(partition, limit)?;
             return Ok(Some(batch));

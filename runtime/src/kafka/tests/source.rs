@@ -1,4 +1,5 @@
 use super::*;
+use crate::io::Unread;
 
 #[test]
 fn every_partition_comes_in_order_and_whole() {
@@ -217,7 +218,8 @@ fn an_offset_that_is_gone_is_an_error_that_stays() {
         match reader.source.read(&partition(0), EVERYTHING) {
             Ok(None) => {}
             Ok(Some(batch)) => panic!("came: {:?}", batch.offsets),
-            Err(error) => break format!("{error:#}"),
+            Err(Unread::Gone(error)) => break format!("{error:#}"),
+            Err(Unread::Failed(error)) => panic!("worth another try: {error:#}"),
         }
         assert!(Instant::now() < deadline);
         reader.waker.wait(PATIENCE).unwrap();
