@@ -28,10 +28,10 @@ impl fmt::Display for Unanswered {
 
 impl std::error::Error for Unanswered {}
 
-/// A pipeline's part of a cluster.
+/// A pipeline's part of its cluster, or of two: it may write to another one than it reads from.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// The cluster's id.
+    /// The id of the cluster that it reads from.
     pub id: String,
     /// The input topics that there are, those that match a pattern among them.
     pub inputs: Vec<Topic>,
@@ -42,12 +42,12 @@ pub struct Cluster {
 impl Cluster {
     /// Asks the cluster. The error says what is missing, and what to do.
     pub fn look(pipeline: &config::Pipeline) -> Result<Cluster> {
-        let admin = Admin::new(&admin_settings(&pairs(&pipeline.consumer))?, TIMEOUT)?;
-        let id = admin.cluster_id().map_err(|why| {
-            let servers = pipeline.consumer.get("bootstrap.servers").unwrap_or("?");
-            Unanswered(format!("Kafka at {servers} can't be asked: {why:#}"))
-        })?;
+        let (admin, id) = open(&pipeline.consumer)?;
         let inputs = inputs(&admin, pipeline)?;
+        let admin = match pipeline.producer == pipeline.consumer {
+            true => admin,
+            false => open(&pipeline.producer)?.0,
+        };
         let names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
         let outputs = all(admin.topics(&names)?).context("output")?;
         if pipeline.partition == Partitioning::Same {
@@ -76,6 +76,16 @@ impl Cluster {
     pub fn input_partitions(&self) -> usize {
         self.inputs.iter().map(|it| it.partitions).sum()
     }
+}
+
+/// A client for questions about the cluster that these settings lead to, and the cluster's id.
+fn open(settings: &config::Settings) -> Result<(Admin, String)> {
+    let admin = Admin::new(&admin_settings(&pairs(settings))?, TIMEOUT)?;
+    let id = admin.cluster_id().map_err(|why| {
+        let servers = settings.get("bootstrap.servers").unwrap_or("?");
+        Unanswered(format!("Kafka at {servers} can't be asked: {why:#}"))
+    })?;
+    Ok((admin, id))
 }
 
 /// A pipeline's input topics.

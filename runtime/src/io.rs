@@ -129,8 +129,26 @@ pub enum SendError {
     Fatal(Error),
 }
 
-/// What became of a record that was handed over.
-pub type Delivery = (u64, Result<(), Error>);
+/// Why a record that was handed over wasn't delivered.
+#[derive(Debug)]
+pub enum Undelivered {
+    /// Another try may go well.
+    Failed(Error),
+    /// The broker doesn't take this record, or one that was sent along with it, however often it's sent.
+    Refused(Error),
+}
+
+impl Undelivered {
+    /// The cause, whichever kind it is.
+    pub fn into_cause(self) -> Error {
+        match self {
+            Undelivered::Failed(cause) | Undelivered::Refused(cause) => cause,
+        }
+    }
+}
+
+/// What became of a record that was handed over: its tag, and why it wasn't delivered if it wasn't.
+pub type Delivery = (u64, Result<(), Undelivered>);
 
 /// Produces records.
 pub trait Sink {

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
+use metrics::Gauge;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -127,12 +128,8 @@ impl Pipeline {
         let pipeline = self;
         let ended = match pipeline.connect(status, &mut phase).await {
             None => Ok(()),
-            Some(cluster) => {
-                up.set(1);
-                pipeline.supervise(cluster, &metrics, status, phase).await
-            }
+            Some(cluster) => pipeline.supervise(cluster, &metrics, status, phase).await,
         };
-        up.set(0);
         match &ended {
             Ok(()) => status.set(State::Stopped("asked to".into())),
             Err(why) => {
@@ -210,6 +207,7 @@ impl Pipeline {
             pipeline: self,
             versions: self.versions(&cluster),
             metrics,
+            up: metrics.pipeline_up(&self.config.name),
             status,
             ends,
             running: Vec::new(),
@@ -218,8 +216,8 @@ impl Pipeline {
             phase: *phase.borrow_and_update(),
             verdict: Ok(()),
         };
-        (0..count).for_each(|number| crew.start(number));
         status.set(State::Running);
+        (0..count).for_each(|number| crew.start(number));
         crew.watch(ended, &mut phase).await;
         crew.verdict
     }
@@ -292,6 +290,7 @@ struct Crew<'a> {
     pipeline: &'a Arc<Pipeline>,
     versions: Vec<Arc<Version>>,
     metrics: &'a Metrics,
+    up: Gauge,
     status: &'a status::Pipeline,
     ends: mpsc::UnboundedSender<Ended>,
     running: Vec<Running>,
@@ -377,7 +376,10 @@ impl Crew<'_> {
     /// Ends the pipeline for this reason, unless it's ending for another one.
     fn give_up(&mut self, why: Error) {
         match &self.verdict {
-            Ok(()) => self.verdict = Err(why),
+            Ok(()) => {
+                self.status.set(State::Stopping(format!("{why:#}")));
+                self.verdict = Err(why);
+            }
             Err(_) => warn!(pipeline = self.pipeline.config.name, "{why:#}"),
         }
         self.command(Phase::Stop);
@@ -387,6 +389,9 @@ impl Crew<'_> {
         self.phase = self.phase.max(phase);
         if self.phase >= Phase::Stop {
             self.due.clear();
+            if self.verdict.is_ok() {
+                self.status.set(State::Stopping("asked to".into()));
+            }
         }
         for running in &self.running {
             match self.phase {
@@ -395,11 +400,14 @@ impl Crew<'_> {
                 Phase::Hurry => running.control.hurry(),
             }
         }
+        self.publish();
     }
 
     fn publish(&self) {
         let controls = self.running.iter().map(|it| it.control.clone()).collect();
         self.status.set_workers(controls, self.due.len());
+        let all_run = self.phase == Phase::Run && self.due.is_empty();
+        self.up.set(u8::from(all_run));
     }
 
     fn start(&mut self, number: usize) {

@@ -28,8 +28,10 @@ struct Inner {
 pub enum State {
     /// It waits for something that isn't there yet, such as Kafka or a topic.
     Waiting(String),
-    /// Its workers have been started.
+    /// Its workers have been started, and those that fail are started anew.
     Running,
+    /// Its workers finish what they have in hand, and why.
+    Stopping(String),
     /// It ended, and why.
     Stopped(String),
 }
@@ -115,7 +117,32 @@ impl fmt::Display for State {
         match self {
             State::Waiting(what) => write!(f, "waiting: {what}"),
             State::Running => f.write_str("running"),
+            State::Stopping(why) => write!(f, "stopping: {why}"),
             State::Stopped(why) => write!(f, "stopped: {why}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Waker;
+
+    #[test]
+    fn a_pipeline_is_ready_only_while_it_runs_and_its_workers_have_joined() {
+        let status = Status::new(["a"]);
+        let pipeline = status.pipeline(0);
+        assert_eq!(status.not_ready(), ["a: waiting: not started"]);
+        pipeline.set(State::Running);
+        let worker = Arc::new(Control::new(Waker::new().unwrap()));
+        pipeline.set_workers(vec![worker], 1);
+        assert_eq!(
+            status.not_ready(),
+            ["a: 0 of 2 workers have joined the group"]
+        );
+        // The worker with the bad record has gone, and none is left that has not joined.
+        pipeline.set_workers(Vec::new(), 0);
+        pipeline.set(State::Stopping("a record".into()));
+        assert_eq!(status.not_ready(), ["a: stopping: a record"]);
     }
 }

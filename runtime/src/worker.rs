@@ -5,6 +5,7 @@
 
 mod partition;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::chain::{Broken, Chain, Processed, Refused, Version};
 use crate::guest::{Level, Log};
-use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
+use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered};
 use crate::kafka::Waker;
 use crate::metrics::Counters;
 use partition::{Partition, Partitions};
@@ -148,16 +149,16 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
         };
         match (self.leave(), end) {
-            (Err(error), End::Stopped) => End::Failed(error),
-            (Err(error), end) => {
+            (Err(end), End::Stopped) => end,
+            (Err(End::Failed(why) | End::Halted(why)), end) => {
                 warn!(
                     pipeline = self.settings.pipeline,
                     worker = self.settings.worker,
-                    "leaving: {error:#}"
+                    "leaving: {why:#}"
                 );
                 end
             }
-            (Ok(()), end) => end,
+            (Ok(()) | Err(End::Stopped), end) => end,
         }
     }
 
@@ -261,42 +262,42 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 }),
                 tag,
             };
-            loop {
+            let sent = loop {
                 match self.sink.send(&outgoing) {
-                    Ok(()) => break,
-                    Err(SendError::Full) => {
-                        self.settle()?;
-                        if self.control.hurrying() {
-                            self.partitions
-                                .cut(tag, batch.offsets[index], records - nth);
-                            return Err(End::Stopped);
-                        }
-                        self.control
-                            .waker
-                            .wait(Duration::from_millis(10))
-                            .map_err(End::Failed)?;
-                    }
+                    Ok(()) => break Ok(()),
+                    Err(SendError::Full) => match self.wait_for_room() {
+                        Ok(()) => {}
+                        Err(end) => break Err(end),
+                    },
                     Err(SendError::Record(cause)) => {
-                        let offset = batch.offsets[index];
-                        self.partitions.cut(tag, offset, records - nth);
-                        let id = TopicPartition {
-                            topic: batch.topic.clone(),
-                            partition: batch.partition,
-                        };
                         let what = format!(
-                            "the record that came of {id} at offset {offset} can't be sent"
+                            "the record that came of {}/{} at offset {} can't be sent",
+                            batch.topic, batch.partition, batch.offsets[index]
                         );
-                        return Err(End::Halted(cause.context(what)));
+                        break Err(End::Halted(cause.context(what)));
                     }
                     Err(SendError::Fatal(cause)) => {
-                        self.partitions
-                            .cut(tag, batch.offsets[index], records - nth);
-                        return Err(End::Failed(cause.context("the producer can't go on")));
+                        break Err(End::Failed(cause.context("the producer can't go on")));
                     }
                 }
+            };
+            if let Err(end) = sent {
+                // What was never sent won't come back either.
+                self.partitions
+                    .cut(tag, batch.offsets[index], records - nth);
+                return Err(end);
             }
         }
         Ok(())
+    }
+
+    fn wait_for_room(&mut self) -> Result<(), End> {
+        self.settle()?;
+        if self.control.hurrying() {
+            return Err(End::Stopped);
+        }
+        let waited = self.control.waker.wait(Duration::from_millis(10));
+        waited.map(|_| ()).map_err(End::Failed)
     }
 
     /// Takes in what became of records that were sent, and sends a partition back whose records failed.
@@ -311,6 +312,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
             .context("serving the producer")
             .map_err(End::Failed)?;
         while let Some((id, offset, cause)) = self.partitions.rewind() {
+            let cause = match cause {
+                Undelivered::Failed(cause) => cause,
+                Undelivered::Refused(cause) => {
+                    let what = format!(
+                        "what came of the batch of {id} that starts at offset {offset} can't be delivered"
+                    );
+                    return Err(End::Halted(cause.context(what)));
+                }
+            };
             warn!(
                 pipeline = self.settings.pipeline, topic = %id.topic, partition = id.partition, offset,
                 "a delivery failed; reading again from here: {cause:#}"
@@ -327,19 +337,42 @@ impl<S: Source, K: Sink> Worker<S, K> {
         match event {
             Event::Assigned(ids) => {
                 info!(pipeline, worker, partitions = %list(&ids), "assigned");
+                let mut topic_ids = HashMap::new();
                 for id in &ids {
-                    let topic_id = self.source.topic_id(&id.topic).map_err(End::Failed)?;
-                    let keys = self.chain.id_keys(&topic_id, &id.topic, id.partition);
-                    self.partitions.add(Partition::new(id.clone(), keys));
+                    if !topic_ids.contains_key(&id.topic) {
+                        let topic_id = self.source.topic_id(&id.topic).map_err(End::Failed)?;
+                        topic_ids.insert(id.topic.clone(), topic_id);
+                    }
                 }
                 self.source.assign(&ids).map_err(End::Failed)?;
+                for id in ids {
+                    let keys = self
+                        .chain
+                        .id_keys(&topic_ids[&id.topic], &id.topic, id.partition);
+                    let start = self.source.position(&id);
+                    let start = start
+                        .with_context(|| format!("{id} was assigned and has no position"))
+                        .map_err(End::Failed)?;
+                    self.partitions.add(Partition::new(id, keys, start));
+                }
+                self.commit(false).map_err(End::Failed)?;
                 self.control.joined.store(true, Ordering::Release);
             }
             Event::Revoked { partitions, lost } => {
                 info!(pipeline, worker, partitions = %list(&partitions), lost, "revoked");
-                if !lost {
+                if lost {
+                    // It has been put out of the group, and comes back with the next assignment.
+                    self.control.joined.store(false, Ordering::Release);
+                } else {
                     self.drain(Some(&partitions))?;
-                    self.commit(true).map_err(End::Failed)?;
+                    if let Err(why) = self.commit(true) {
+                        warn!(
+                            pipeline = self.settings.pipeline,
+                            worker = self.settings.worker,
+                            "while giving partitions up, so that some records will be processed again: {why:#}"
+                        );
+                        self.partitions.forget_commits();
+                    }
                 }
                 self.source.unassign(&partitions).map_err(End::Failed)?;
                 self.partitions.remove(&partitions);
@@ -377,9 +410,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
     }
 
-    /// Commits what is settled, where that's news.
+    /// Commits what is settled: where that's news, or, with `wait`, all of it.
     fn commit(&mut self, wait: bool) -> Result<(), Error> {
         self.committed = Instant::now();
+        if wait {
+            // A commit that nobody waited for may fail yet.
+            self.partitions.forget_commits();
+        }
         let source = &mut self.source;
         let offsets = self.partitions.take_commits(|id| source.position(id));
         match offsets.is_empty() {
@@ -388,16 +425,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
     }
 
-    fn leave(&mut self) -> Result<(), Error> {
-        if let Err(End::Failed(cause) | End::Halted(cause)) = self.drain(None) {
-            return Err(cause);
-        }
-        let committed = self.commit(true);
+    /// Settles, commits and gives up all that's left, each step whatever became of the one before.
+    fn leave(&mut self) -> Result<(), End> {
+        let drained = self.drain(None);
+        let committed = self.commit(!self.control.hurrying());
         let ids = self.partitions.ids();
         let unassigned = self.source.unassign(&ids);
         self.partitions.remove(&ids);
         self.sink.purge();
-        committed.and(unassigned)
+        drained.and(committed.and(unassigned).map_err(End::Failed))
     }
 
     /// How long a worker without work may sleep.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, anyhow};
-use weir::io::{Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
+use weir::io::{
+    Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered,
+};
 use weir::kafka::Waker;
 use weir::record::Batch;
 
@@ -26,19 +28,34 @@ pub struct State {
     pub commits: Vec<(TopicPartition, u64)>,
     pub seeks: Vec<(TopicPartition, u64)>,
     pub sent: Vec<Sent>,
-    waiting: VecDeque<(u64, Result<(), String>)>,
+    waiting: VecDeque<Delivery>,
+    /// What comes back although all is corked.
+    ready: VecDeque<Delivery>,
     /// While corked, nothing that is sent comes back.
     pub corked: bool,
     /// Deliveries of these values fail, once each.
     pub fail: Vec<Vec<u8>>,
+    /// Deliveries of these values fail for good.
+    pub undeliverable: Vec<Vec<u8>>,
     /// Sending these values is refused for good.
     pub refuse: Vec<Vec<u8>>,
     /// So many sends find the queue full.
     pub full: usize,
     pub fail_reads: Option<String>,
+    /// Commits that nobody waits for get lost on the way, and end up here.
+    pub lose_commits: bool,
+    pub lost_commits: Vec<(TopicPartition, u64)>,
+    /// Commits that are waited for fail.
+    pub fail_commits: bool,
+    /// So many times, serving the producer fails.
+    pub fail_producer: usize,
+    /// How often a topic's id was asked for.
+    pub topic_ids: usize,
+    /// Where a partition starts that has no commit, instead of 0.
+    pub starts: BTreeMap<TopicPartition, u64>,
 }
 
-/// A record of a partition: its offset and value.
+/// A record of a partition: its offset and its value.
 type Logged = (u64, Option<Vec<u8>>);
 
 /// A record as the sink got it.
@@ -128,6 +145,13 @@ impl Kafka {
     }
 }
 
+impl State {
+    /// Lets the oldest records come back that were sent and have not yet.
+    pub fn deliver(&mut self, count: usize) {
+        self.ready.extend(self.waiting.drain(..count));
+    }
+}
+
 /// The values that were sent, as text.
 pub fn values(state: &State) -> Vec<String> {
     let text = |it: &Sent| {
@@ -150,6 +174,7 @@ impl Source for FakeSource {
     }
 
     fn topic_id(&mut self, _topic: &str) -> Result<[u8; 16], Error> {
+        self.0.told(|state| state.topic_ids += 1);
         Ok([1; 16])
     }
 
@@ -162,7 +187,8 @@ impl Source for FakeSource {
                     .iter()
                     .rev()
                     .find(|(it, _)| it == id)
-                    .map(|it| it.1);
+                    .map(|it| it.1)
+                    .or(state.starts.get(id).copied());
                 state.positions.insert(id.clone(), start.unwrap_or(0));
             }
         });
@@ -213,10 +239,18 @@ impl Source for FakeSource {
         self.0.told(|state| state.positions.get(id).copied())
     }
 
-    fn commit(&mut self, offsets: &[(TopicPartition, u64)], _wait: bool) -> Result<(), Error> {
-        self.0
-            .told(|state| state.commits.extend_from_slice(offsets));
-        Ok(())
+    fn commit(&mut self, offsets: &[(TopicPartition, u64)], wait: bool) -> Result<(), Error> {
+        self.0.told(|state| match wait {
+            true if state.fail_commits => Err(anyhow!("the coordinator is gone")),
+            false if state.lose_commits => {
+                state.lost_commits.extend_from_slice(offsets);
+                Ok(())
+            }
+            _ => {
+                state.commits.extend_from_slice(offsets);
+                Ok(())
+            }
+        })
     }
 }
 
@@ -237,7 +271,13 @@ impl Sink for FakeSink {
             let result = match fails {
                 Some(at) => {
                     state.fail.remove(at);
-                    Err("the broker said no".into())
+                    Err(Undelivered::Failed(anyhow!("the broker said no")))
+                }
+                None if value
+                    .as_ref()
+                    .is_some_and(|it| state.undeliverable.contains(it)) =>
+                {
+                    Err(Undelivered::Refused(anyhow!("the broker never takes it")))
                 }
                 None => Ok(()),
             };
@@ -258,14 +298,20 @@ impl Sink for FakeSink {
     }
 
     fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), Error> {
-        let ready = self.0.told(|state| match state.corked {
-            true => VecDeque::new(),
-            false => std::mem::take(&mut state.waiting),
+        let (ready, failed) = self.0.told(|state| {
+            let ready = match state.corked {
+                true => std::mem::take(&mut state.ready),
+                false => std::mem::take(&mut state.waiting),
+            };
+            let failed = state.fail_producer > 0;
+            state.fail_producer = state.fail_producer.saturating_sub(1);
+            (ready, failed)
         });
-        for (tag, result) in ready {
-            settle((tag, result.map_err(|why| anyhow!("{why}"))));
+        ready.into_iter().for_each(settle);
+        match failed {
+            true => Err(anyhow!("the producer is fenced")),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn purge(&mut self) {

@@ -1,10 +1,12 @@
 //! The runtime without Kafka: real guests, a worker with a fake source and sink.
 //!
 //! - `fakes`: the source and sink that a test feeds, corks and fails.
+//! - `clusters`: what a pipeline asks of the clusters that it reads from and writes to.
 //! - `guests`: modules that load, modules that don't, and what a broken one does to its host.
 //! - `worker`: what comes out, what is committed, and when.
 //! - `seed`: the seed job and its ids.
 
+mod clusters;
 mod fakes;
 mod guests;
 mod seed;

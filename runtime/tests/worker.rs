@@ -148,6 +148,86 @@ fn a_revoke_settles_and_commits_first() {
 }
 
 #[test]
+fn a_stop_commits_again_what_nobody_waited_for() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.lose_commits = true);
+    kafka.feed(0, ["a", "b", "c"]);
+    let running = start_plain(&kafka);
+    let all = (partition(0), 3);
+    drop(kafka.until("a commit was lost", |it| it.lost_commits.contains(&all)));
+    assert!(matches!(running.stop(), End::Stopped));
+    assert_eq!(committed(&kafka.until("left", |_| true), 0), Some(3));
+}
+
+#[test]
+fn a_revoke_goes_on_without_its_commit() {
+    let kafka = Kafka::new();
+    let running = start_plain(&kafka);
+    kafka.feed(0, ["a"]);
+    drop(kafka.until("committed", |it| committed(it, 0) == Some(1)));
+    kafka.change(|it| it.fail_commits = true);
+    kafka.event(Event::Revoked {
+        partitions: vec![partition(0)],
+        lost: false,
+    });
+    drop(kafka.until("given up", |it| it.assigned == [partition(1)]));
+    kafka.change(|it| it.fail_commits = false);
+    kafka.feed(1, ["x"]);
+    drop(kafka.until("the other goes on", |it| committed(it, 1) == Some(1)));
+    assert!(matches!(running.stop(), End::Stopped));
+}
+
+#[test]
+fn a_late_delivery_is_not_taken_for_one_of_the_next_assignment() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.corked = true);
+    kafka.feed(0, ["a", "b"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([]), settings());
+    drop(kafka.until("sent", |it| it.sent.len() == 2));
+    kafka.event(Event::Revoked {
+        partitions: vec![partition(0)],
+        lost: true,
+    });
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    drop(kafka.until("sent again", |it| it.sent.len() == 4));
+    // The first two come back, and the second two don't.
+    kafka.change(|it| it.deliver(2));
+    running.control.hurry();
+    assert!(matches!(running.stop(), End::Stopped));
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert!(committed(&state, 0) <= Some(0), "{:?}", state.commits);
+}
+
+#[test]
+fn a_worker_that_lost_its_partitions_has_not_joined() {
+    let kafka = Kafka::new();
+    let running = start_plain(&kafka);
+    drop(kafka.until("assigned", |it| it.assigned.len() == 2));
+    kafka.event(Event::Revoked {
+        partitions: vec![partition(0), partition(1)],
+        lost: true,
+    });
+    drop(kafka.until("given up", |it| it.assigned.is_empty()));
+    assert!(!running.control.joined());
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    kafka.feed(0, ["a"]);
+    drop(kafka.until("read", |it| it.sent.len() == 1));
+    assert!(running.control.joined());
+    running.stop();
+}
+
+#[test]
+fn a_topics_id_is_asked_for_once_an_assignment() {
+    let kafka = Kafka::new();
+    let running = start_plain(&kafka);
+    let state = kafka.until("assigned", |it| it.assigned.len() == 2);
+    assert_eq!(state.topic_ids, 1);
+    drop(state);
+    running.stop();
+}
+
+#[test]
 fn a_lost_partition_is_not_committed() {
     let kafka = Kafka::new();
     kafka.change(|it| it.corked = true);
@@ -204,6 +284,69 @@ fn a_record_that_cannot_be_sent_halts_and_loses_nothing() {
     let state = kafka.until("left", |it| it.assigned.is_empty());
     assert_eq!(values(&state), ["a", "b", "c"]);
     assert_eq!(committed(&state, 0), Some(3));
+}
+
+#[test]
+fn a_record_that_the_broker_never_takes_halts_and_is_sent_once() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.undeliverable = vec![b"d".to_vec()]);
+    kafka.feed(0, ["a", "b", "c", "d", "e"]);
+    let why = halted(start_plain(&kafka).thread.join().unwrap());
+    assert_eq!(
+        why,
+        "what came of the batch of in/0 that starts at offset 2 can't be delivered: the broker never takes it"
+    );
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert_eq!(values(&state).iter().filter(|it| *it == "c").count(), 1);
+    assert_eq!(committed(&state, 0), Some(2));
+}
+
+#[test]
+fn a_producer_that_fails_while_its_queue_is_full_does_not_hold_the_worker() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.full = usize::MAX);
+    kafka.feed(0, ["a", "b"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    // So long it would wait for what was never sent.
+    let settings = Settings {
+        drain: Duration::from_secs(3600),
+        ..settings()
+    };
+    let running = start(&kafka, chain([]), settings);
+    drop(kafka.until("the queue is full", |it| it.full < usize::MAX));
+    kafka.change(|it| it.fail_producer = 1);
+    drop(kafka.until("left", |it| it.assigned.is_empty()));
+    assert!(matches!(running.thread.join().unwrap(), End::Failed(_)));
+}
+
+#[test]
+fn what_is_settled_is_committed_also_when_the_producer_has_failed() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.lose_commits = true);
+    kafka.feed(0, ["a", "b"]);
+    let running = start_plain(&kafka);
+    drop(kafka.until("sent", |it| it.sent.len() == 2));
+    kafka.change(|it| it.fail_producer = usize::MAX);
+    match running.thread.join().unwrap() {
+        End::Failed(why) => assert!(format!("{why:#}").contains("fenced"), "{why:#}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(committed(&kafka.until("left", |_| true), 0), Some(2));
+}
+
+#[test]
+fn a_partition_that_starts_at_its_end_starts_there_again_after_a_fault() {
+    let kafka = Kafka::new();
+    kafka.feed(0, ["old", "old", "panic"]);
+    kafka.change(|it| it.starts = [(partition(0), 2)].into());
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let settings = Settings {
+        commit_interval: Duration::from_secs(3600),
+        ..settings()
+    };
+    let running = start(&kafka, chain([version("faulty", "{}")]), settings);
+    halted(running.thread.join().unwrap());
+    assert_eq!(committed(&kafka.until("left", |_| true), 0), Some(2));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -10,6 +11,8 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use crate::metrics::Metrics;
 use crate::status::Status;
@@ -44,7 +47,7 @@ impl Admin {
             .context("reading the admin endpoints' address")
     }
 
-    /// Serves until `stop` resolves.
+    /// Serves until `stop` resolves, and then for a second at most what clients have begun to ask.
     pub async fn serve(
         self,
         seen: Seen,
@@ -55,12 +58,27 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(seen);
-        axum::serve(self.listener, router)
-            .with_graceful_shutdown(stop)
-            .await
-            .context("serving the admin endpoints")
+        let (stopping, stopped) = oneshot::channel();
+        let stop = async move {
+            stop.await;
+            // Nobody listens only if serving has ended.
+            let _ = stopping.send(());
+        };
+        let serving = axum::serve(self.listener, router).with_graceful_shutdown(stop);
+        let patience = async {
+            let _ = stopped.await;
+            sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = serving => served.context("serving the admin endpoints"),
+            // A client that never ends its request must not hold the process.
+            () = patience => Ok(()),
+        }
     }
 }
+
+/// How long a client may take to end what it has begun, once the process stops.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The process is alive.
 async fn healthz() -> &'static str {
@@ -81,4 +99,54 @@ async fn metrics(State(seen): State<Seen>) -> impl IntoResponse {
         [(header::CONTENT_TYPE, content_type)],
         seen.metrics.render(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// Serves, has `client` talk to the endpoints, then stops; returns once serving has ended.
+    fn serve(status: Status, client: impl FnOnce(SocketAddr) + Send + 'static) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let address = admin.address().unwrap();
+            let client = tokio::task::spawn_blocking(move || client(address));
+            let seen = Seen {
+                status,
+                metrics: Metrics::default(),
+            };
+            let stop = async { client.await.unwrap() };
+            let served = tokio::time::timeout(Duration::from_secs(60), admin.serve(seen, stop));
+            served
+                .await
+                .expect("it ends though a client is there")
+                .unwrap();
+        });
+    }
+
+    #[test]
+    fn a_client_that_never_ends_its_request_does_not_hold_the_process() {
+        let status = Status::new([]);
+        serve(status, |address| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nho").unwrap();
+            // Once another one has its answer, the first one's beginning has been read.
+            let mut other = TcpStream::connect(address).unwrap();
+            other
+                .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                .unwrap();
+            let mut answer = [0; 12];
+            other.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            // Open until the test's process ends.
+            std::mem::forget(stream);
+        });
+    }
 }

@@ -14,7 +14,7 @@ use super::args::{Produce, Rate};
 use super::{UsageError, text};
 use crate::cluster;
 use crate::fake::{Fake, Fault, Generator};
-use crate::io::{Outgoing, SendError, Sink};
+use crate::io::{Outgoing, SendError, Sink, Undelivered};
 use crate::kafka::{
     Admin, KafkaSink, ProducerOptions, Scope, Waker, admin_settings, permit, producer_settings,
 };
@@ -162,7 +162,7 @@ fn settle(sink: &mut KafkaSink) -> Result<u64, Error> {
     let (mut count, mut failed) = (0, None);
     sink.deliveries(&mut |(_, result)| {
         count += 1;
-        failed = failed.take().or(result.err());
+        failed = failed.take().or(result.err().map(Undelivered::into_cause));
     })?;
     match failed {
         Some(why) => Err(why.context("a record was not taken")),

@@ -50,8 +50,12 @@ pub enum Level {
     Trace,
 }
 
-/// A reason or a log line is cut to this many bytes.
-const MAX_TEXT: usize = 1024;
+/// A guest's text is cut to this many bytes.
+pub(super) const MAX_TEXT: usize = 1024;
+
+/// What a header counts beside its bytes: where its name and its value end. Otherwise a million empty ones would be free,
+/// however often their record is taken.
+const HEADER: usize = 8;
 
 /// Log lines that are kept of one call.
 const MAX_LOGS: usize = 100;
@@ -133,13 +137,15 @@ fn expanded(output: &Output, batch: &Batch, most: usize) -> Result<(), String> {
             .sum(),
     };
     let headers = match &output.headers {
-        Some(new) => new.names.data.len() + new.values.data.len(),
+        Some(new) => new.names.data.len() + new.values.data.len() + new.names.len() * HEADER,
         None if batch.headers.is_empty() => 0,
         None => {
             let starts = batch.headers.starts(batch.len());
             let size = |index: usize| {
                 (starts[index] as usize..starts[index + 1] as usize)
-                    .map(|at| batch.headers.names.len_of(at) + batch.headers.values.len_of(at))
+                    .map(|at| {
+                        HEADER + batch.headers.names.len_of(at) + batch.headers.values.len_of(at)
+                    })
                     .sum::<usize>()
             };
             output.take.iter().map(|&index| size(index as usize)).sum()
@@ -297,19 +303,21 @@ fn text(name: &str, column: &Column, index: usize) -> Result<String, String> {
         .ok_or_else(|| format!("{name}: text {index} is null"))?;
     let text = std::str::from_utf8(bytes)
         .map_err(|error| format!("{name}: text {index} isn't UTF-8: {error}"))?;
-    Ok(match text.len() <= MAX_TEXT {
-        true => one_line(text),
-        false => one_line(&text[..text.floor_char_boundary(MAX_TEXT)]) + "...",
-    })
+    Ok(one_line(text))
 }
 
 /// A guest's text for a log and for a terminal: line ends and what would be a command to a terminal become spaces, so that
-/// it can't pass for another line.
+/// it can't pass for another line, and a long one is cut.
 pub(super) fn one_line(text: &str) -> String {
-    text.replace(
+    let cut = &text[..text.floor_char_boundary(MAX_TEXT)];
+    let line = cut.replace(
         |c: char| c.is_control() || "\u{2028}\u{2029}".contains(c),
         " ",
-    )
+    );
+    match cut.len() < text.len() {
+        true => line + "...",
+        false => line,
+    }
 }
 
 impl From<bindings::LogLevel> for Level {

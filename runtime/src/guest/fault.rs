@@ -103,7 +103,7 @@ fn backtrace(error: &wasmtime::Error) -> Option<String> {
     let names: Vec<String> = frames
         .iter()
         .filter_map(|frame| frame.func_name())
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+        .map(|name| one_line(&format!("{:#}", rustc_demangle::demangle(name))))
         .filter(|name| !MACHINERY.iter().any(|part| name.contains(part)))
         .take(4)
         .collect();

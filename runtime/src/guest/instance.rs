@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Store, UpdateDeadline, WasmCoreDump};
 
 use super::bindings::{self, Transform, TransformPre};
-use super::check::{Output, check, one_line};
+use super::check::{MAX_TEXT, Output, check, one_line};
 use super::fault::{Fault, Late};
 use super::host::Host;
 use super::limits::{Limits, Watch};
@@ -74,7 +74,7 @@ impl Guest {
                 instance.weir_transform_guest().call_init(store, setup)
             })
             .map_err(|fault| anyhow::anyhow!("given its config, {fault}"))?
-            .map_err(|why| anyhow::anyhow!("it refuses its config: {why}"))?;
+            .map_err(|why| anyhow::anyhow!("it refuses its config: {}", one_line(&why)))?;
         Ok(Guest {
             live: Some(live),
             needs: Needs {
@@ -128,9 +128,9 @@ pub(super) fn describe(
         instance.weir_transform_guest().call_describe(store)
     })?;
     Ok(Description {
-        name: description.name,
-        version: description.version,
-        summary: description.summary,
+        name: one_line(&description.name),
+        version: one_line(&description.version),
+        summary: one_line(&description.summary),
         config_schema: description.config_schema,
     })
 }
@@ -289,6 +289,8 @@ fn panic_text(memory: &[u8]) -> Option<String> {
         let rest = &memory[at + PANIC_MARK.len()..];
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let text = rest.get(..u32::from_le_bytes(*length) as usize)?;
+        // One more than is shown, so that it shows that there is more.
+        let text = &text[..text.len().min(MAX_TEXT + 4)];
         (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
     })
 }

@@ -49,4 +49,10 @@ impl MockCluster {
     pub(super) fn fail_commits(&self, count: usize) {
         self.0.fail_commits(count);
     }
+
+    /// Finds the next requests to produce too large.
+    #[cfg(test)]
+    pub(super) fn refuse_records(&self, count: usize) {
+        self.0.refuse_records(count);
+    }
 }

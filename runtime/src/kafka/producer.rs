@@ -8,7 +8,7 @@ use super::ffi::{Code, Failure, Message, Producer, Refusal};
 use super::fold::Fold;
 use super::settings::Settings;
 use super::wake::Waker;
-use crate::io::{Delivery, Outgoing, SendError, Sink};
+use crate::io::{Delivery, Outgoing, SendError, Sink, Undelivered};
 
 /// Produces to a list of topics. What goes wrong with brokers is logged; the client goes on trying by itself.
 pub struct KafkaSink {
@@ -86,7 +86,7 @@ impl Sink for KafkaSink {
         let mut fatal = None;
         let fold = &mut self.fold;
         self.producer.poll(
-            &mut |tag, code| settle((tag, code.into_result())),
+            &mut |tag, code| settle((tag, delivered(code))),
             &mut |failure| match failure.code {
                 Code::FATAL => fatal = Some(failure),
                 code if fold.tells(code, Instant::now()) => {
@@ -104,4 +104,23 @@ impl Sink for KafkaSink {
     fn purge(&mut self) {
         self.producer.purge();
     }
+}
+
+/// What a delivery's code means for the record.
+fn delivered(code: Code) -> Result<(), Undelivered> {
+    code.into_result().map_err(|cause| match code {
+        Code::MSG_SIZE_TOO_LARGE | Code::RECORD_LIST_TOO_LARGE => Undelivered::Refused(cause.context(
+            "the topic's \"max.message.bytes\" is smaller than the record, or than a request; raise it there, or lower \"batch.size\" in the pipeline's producer table",
+        )),
+        Code::INVALID_RECORD => Undelivered::Refused(
+            cause.context("the broker refuses a record (a compacted topic takes none without a key)"),
+        ),
+        Code::INVALID_TIMESTAMP => Undelivered::Refused(
+            cause.context("a timestamp is outside of what the topic takes"),
+        ),
+        Code::POLICY_VIOLATION => {
+            Undelivered::Refused(cause.context("a policy of the cluster refuses a record"))
+        }
+        _ => Undelivered::Failed(cause),
+    })
 }

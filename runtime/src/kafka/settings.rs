@@ -247,6 +247,7 @@ pub fn group_settings(user: &[(&str, &str)], group: &str) -> Result<Settings, Re
 pub fn is_secret(key: &str) -> bool {
     [
         "password",
+        "passphrase",
         "secret",
         "token",
         "ssl.key",
@@ -590,6 +591,10 @@ mod tests {
         let settings = consumer(&[
             ("sasl.password", "hunter2"),
             ("ssl.key.password", "hunter2"),
+            (
+                "sasl.oauthbearer.assertion.private.key.passphrase",
+                "hunter2",
+            ),
         ])
         .unwrap();
         let shown = format!("{settings:?}");

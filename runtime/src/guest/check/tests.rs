@@ -241,13 +241,31 @@ fn what_a_record_takes_counts_each_time_it_is_taken() {
         max_output_bytes: 100,
         ..Limits::default()
     };
-    // The first record has 10 bytes of key, 10 of value and 11 of header.
-    assert!(check(plain(vec![0, 0, 0]), &batch(), OUTPUTS, &limits).is_ok());
-    let why = check(plain(vec![0, 0, 0, 0]), &batch(), OUTPUTS, &limits).unwrap_err();
+    // The first record has 10 bytes of key, 10 of value, and 11 and 8 of a header.
+    assert!(check(plain(vec![0, 0]), &batch(), OUTPUTS, &limits).is_ok());
+    let why = check(plain(vec![0, 0, 0]), &batch(), OUTPUTS, &limits).unwrap_err();
     assert_eq!(
         why,
-        "124 bytes in 4 records, and `max_output_bytes` allows 100"
+        "117 bytes in 3 records, and `max_output_bytes` allows 100"
     );
+}
+
+#[test]
+fn empty_headers_are_not_free() {
+    let limits = Limits {
+        max_output_bytes: 100,
+        ..Limits::default()
+    };
+    let mut batch = Batch::new("in".into(), 0);
+    let headers: [(&[u8], Option<&[u8]>); 12] = [(b"", None); 12];
+    batch.keys.push(None);
+    batch.values.push(None);
+    batch.headers.push_record(0, headers);
+    batch.timestamps.push(0);
+    batch.offsets.push(0);
+    assert!(check(plain(vec![0]), &batch, OUTPUTS, &limits).is_ok());
+    let why = check(plain(vec![0, 0]), &batch, OUTPUTS, &limits).unwrap_err();
+    assert!(why.starts_with("192 bytes in 2 records"), "{why}");
 }
 
 #[test]
@@ -256,4 +274,6 @@ fn a_guest_s_text_stays_on_its_line() {
     check("why ü", "why ü");
     check("at lib.rs:1:2:\nwhy", "at lib.rs:1:2: why");
     check("x\r\n\x1b[31mERROR\u{9b}\u{2028}", "x   [31mERROR  ");
+    let long = "ü".repeat(MAX_TEXT);
+    check(&long, &("ü".repeat(MAX_TEXT / 2) + "..."));
 }

@@ -73,22 +73,37 @@ impl Mock {
         .into_result()
     }
 
+    /// Fails the next requests of a kind, by Kafka's number of it.
+    #[cfg(test)]
+    fn fail(&self, request: i16, code: sys::rd_kafka_resp_err_t, count: usize) {
+        let errors = vec![code; count];
+        // SAFETY: the cluster lives; the errors are copied.
+        unsafe {
+            sys::rd_kafka_mock_push_request_errors_array(
+                self.as_ptr(),
+                request,
+                errors.len(),
+                errors.as_ptr(),
+            );
+        }
+    }
+
     /// Fails the next commits of offsets.
     #[cfg(test)]
     pub(in crate::kafka) fn fail_commits(&self, count: usize) {
         /// Kafka's number of the request `OffsetCommit`.
         const OFFSET_COMMIT: i16 = 8;
-        let errors =
-            vec![sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; count];
-        // SAFETY: the cluster lives; the errors are copied.
-        unsafe {
-            sys::rd_kafka_mock_push_request_errors_array(
-                self.as_ptr(),
-                OFFSET_COMMIT,
-                errors.len(),
-                errors.as_ptr(),
-            );
-        }
+        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+        self.fail(OFFSET_COMMIT, code, count);
+    }
+
+    /// Finds the next requests to produce too large.
+    #[cfg(test)]
+    pub(in crate::kafka) fn refuse_records(&self, count: usize) {
+        /// Kafka's number of the request `Produce`.
+        const PRODUCE: i16 = 0;
+        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        self.fail(PRODUCE, code, count);
     }
 
     fn as_ptr(&self) -> *mut sys::rd_kafka_mock_cluster_t {

@@ -63,6 +63,18 @@ impl Code {
     /// A message is larger than the client or the topic takes.
     pub(super) const MSG_SIZE_TOO_LARGE: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    /// A request's records are larger than the topic takes at once.
+    pub(super) const RECORD_LIST_TOO_LARGE: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE);
+    /// The broker's checks refuse a record.
+    pub(super) const INVALID_RECORD: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_RECORD);
+    /// A timestamp is too far from the broker's time.
+    pub(super) const INVALID_TIMESTAMP: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
+    /// A policy that the cluster's owner has written refuses it.
+    pub(super) const POLICY_VIOLATION: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_POLICY_VIOLATION);
     /// The partition doesn't exist.
     pub(super) const UNKNOWN_PARTITION: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition};
+use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered};
 use crate::record::{Batch, Headers};
 
 mod admin;
@@ -115,7 +115,10 @@ impl Writer {
         let settled = &mut self.settled;
         self.sink
             .deliveries(&mut |(tag, result)| {
-                let result = result.map_err(|error| format!("{error:#}"));
+                let result = result.map_err(|why| match why {
+                    Undelivered::Failed(cause) => format!("{cause:#}"),
+                    Undelivered::Refused(cause) => format!("for good: {cause:#}"),
+                });
                 settled.entry(tag).or_default().push(result);
             })
             .unwrap();

@@ -82,6 +82,23 @@ fn records_that_cannot_be_sent_are_refused_one_by_one() {
 }
 
 #[test]
+fn a_record_that_the_broker_never_takes_is_told_from_one_to_try_again() {
+    let cluster = cluster(1);
+    let mut writer = Writer::new(&producer(&cluster, &[]));
+    writer.numbers(1, 0..1);
+    cluster.refuse_records(1);
+    let headers = Headers::default();
+    let record = outgoing(Some(0), b"value", &headers, 7);
+    writer.sink.send(&record).unwrap();
+    writer.settle(2);
+    let why = writer.settled[&7][0].clone().unwrap_err();
+    assert!(
+        why.starts_with("for good: ") && why.contains("max.message.bytes"),
+        "{why}"
+    );
+}
+
+#[test]
 fn a_full_queue_takes_more_once_it_is_served() {
     let cluster = cluster(1);
     let mut settings = producer(&cluster, &[]);
