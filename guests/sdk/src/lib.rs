@@ -150,3 +150,8 @@ impl From<json::Error> for Refusal {
         Refusal(error.to_string())
     }
 }
+
+/// The transform in the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
