@@ -109,7 +109,7 @@ fn a_config_that_a_guest_refuses_is_said_with_its_reason() {
     assert!(why("faulty", r#"{"init":"refuse"}"#).starts_with("it refuses its config: "));
     assert!(
         why("faulty", r#"{"init":"panic"}"#)
-            .starts_with("given its config, it trapped: it panicked: ")
+            .starts_with("given its config, it trapped: it panicked at ")
     );
     let limits = Limits {
         deadline: Duration::from_millis(50),
@@ -137,7 +137,7 @@ fn a_panic_is_a_trap_that_says_what_the_guest_said() {
     let Fault::Trap(why) = fault("panic") else {
         panic!("not a trap");
     };
-    assert!(why.starts_with("it panicked: "), "{why}");
+    assert!(why.starts_with("it panicked at faulty/src/"), "{why}");
     assert!(why.contains("faulty"), "it names functions: {why}");
 }
 
@@ -208,6 +208,68 @@ fn what_is_too_much_names_the_limit() {
     match faulty(&["flood"], limits).unwrap_err() {
         Fault::Output(why) => assert!(why.contains("`max_output_bytes` allows 1000"), "{why}"),
         other => panic!("{other}"),
+    }
+}
+
+/// What `faulty` returns for `lie:WHAT`, and what it's about.
+const LIES: [(&str, &str); 30] = [
+    ("take-decreases", "take: an index is below"),
+    ("take-index", "take: index 3,"),
+    ("too-few-values", "values: 2 values where there must be 3"),
+    ("too-many-values", "values: 4 values where there must be 3"),
+    ("too-many-keys", "keys: 4 values where there must be 3"),
+    ("ends-decrease", "values: an end is below"),
+    (
+        "data-too-long",
+        "values: the last value ends at byte 9 of 10",
+    ),
+    (
+        "data-too-short",
+        "values: the last value ends at byte 9 of 8",
+    ),
+    (
+        "end-too-large",
+        "values: the last value ends at byte 4294967295 of 9",
+    ),
+    ("nulls-too-short", "values: a null bitmap of 1 bytes"),
+    ("nulls-too-long", "values: a null bitmap of 2 bytes"),
+    (
+        "null-bit-past-end",
+        "values: the null bitmap has bits set past",
+    ),
+    ("null-with-bytes", "values: value 0 is null and has bytes"),
+    ("header-counts", "headers.counts: 4 values"),
+    (
+        "header-sum",
+        "headers.names: 3 values where there must be 4",
+    ),
+    (
+        "header-sum-overflow",
+        "headers.names: 3 values where there must be 4294967299",
+    ),
+    ("header-values", "headers.values: 4 values"),
+    ("header-name-null", "headers.names: a name is null"),
+    ("timestamps", "timestamps: 4 values"),
+    ("timestamp-range", "timestamps: -2,"),
+    ("outputs", "outputs: 4 values"),
+    ("output-index", "outputs: index 1000,"),
+    ("refused-and-taken", "record 1 is both refused and taken"),
+    ("refused-twice", "refused.indexes: an index isn't above"),
+    ("refused-index", "refused.indexes: index 3,"),
+    ("reason-count", "refused.reasons: 0 values"),
+    ("reason-utf8", "refused.reasons: text 0 isn't UTF-8"),
+    ("reason-null", "refused.reasons: text 0 is null"),
+    ("log-index", "logs.indexes: index 3,"),
+    ("log-utf8", "logs.messages: text 0 isn't UTF-8"),
+];
+
+#[test]
+fn every_lie_is_found_out_and_named() {
+    for (lie, about) in LIES {
+        match fault(&format!("lie:{lie}")) {
+            Fault::Output(why) => assert!(why.starts_with(about), "{lie}: {why}"),
+            other => panic!("{lie}: {other}"),
+        }
     }
 }
 

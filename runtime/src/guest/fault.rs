@@ -47,7 +47,11 @@ impl Fault {
             return Fault::Output(root(error));
         }
         let cause = match (panic, trap) {
-            (Some(panic), _) => format!("it panicked: {}", one_line(&panic)),
+            // Rust's own text begins with these words.
+            (Some(panic), _) => match one_line(&panic) {
+                text if text.starts_with("panicked ") => format!("it {text}"),
+                text => format!("it panicked: {text}"),
+            },
             (None, Some(trap)) => trap.to_string(),
             (None, None) => root(error),
         };
