@@ -43,6 +43,9 @@ pub(super) use queue::{ClientEvent, PartitionQueue, Queue};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Code(pub(super) i32);
 
+/// Between two questions to a group's coordinator that isn't ready.
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(100);
+
 impl Code {
     /// A message doesn't fit the send queue.
     pub(super) const QUEUE_FULL: Code =
@@ -84,6 +87,15 @@ impl Code {
     /// The topic or partition doesn't exist, says the broker.
     pub(super) const UNKNOWN_TOPIC_OR_PART: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    /// The broker isn't the group's coordinator any more, or not yet.
+    pub(super) const NOT_COORDINATOR: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NOT_COORDINATOR_FOR_GROUP);
+    /// The coordinator reads what it must know of its groups.
+    pub(super) const COORDINATOR_LOADING: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_LOAD_IN_PROGRESS);
+    /// The group has no coordinator at the moment.
+    pub(super) const NO_COORDINATOR: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_COORDINATOR_NOT_AVAILABLE);
     /// The group has shared its partitions anew since.
     pub(super) const ILLEGAL_GENERATION: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION);
@@ -312,8 +324,23 @@ impl Client {
 
     /// Fills in the group's committed offsets; negative if there is none. Waits while a transaction has yet to decide.
     pub(super) fn committed(&self, list: &PartitionList, timeout: Duration) -> Code {
-        // SAFETY: the client and the list live, the list is written to only during the call.
-        Code::of(unsafe { sys::rd_kafka_committed(self.as_ptr(), list.as_ptr(), millis(timeout)) })
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // SAFETY: the client and the list live, the list is written to only during the call.
+            let code = Code::of(unsafe {
+                sys::rd_kafka_committed(self.as_ptr(), list.as_ptr(), millis(left))
+            });
+            // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
+            match code {
+                Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR
+                    if left > COORDINATOR_PAUSE =>
+                {
+                    std::thread::sleep(COORDINATOR_PAUSE);
+                }
+                code => return code,
+            }
+        }
     }
 
     /// Turns the times (in milliseconds) in the list's offsets into offsets of the first records at or after them. -1
