@@ -3,11 +3,11 @@
 //! A record's way is `Worker::turn`, read top to bottom: read → chain → send → settle → commit. Nothing on it
 //! blocks, and no other thread touches a record.
 
+mod control;
 mod partition;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, anyhow};
@@ -18,8 +18,8 @@ use crate::guest::{Level, Log};
 use crate::io::{
     Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered, Unread,
 };
-use crate::kafka::Waker;
 use crate::metrics::Counters;
+pub use control::Control;
 use partition::{Partition, Partitions};
 
 /// How a worker goes about its work.
@@ -39,15 +39,6 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// How long to wait for what is in flight when partitions are given up.
     pub drain: Duration,
-}
-
-/// What the control side tells a worker, and learns from it.
-#[derive(Debug)]
-pub struct Control {
-    waker: Waker,
-    stop: AtomicBool,
-    hurry: AtomicBool,
-    joined: AtomicBool,
 }
 
 /// Why a worker ended.
@@ -80,43 +71,6 @@ const RECORD_OVERHEAD: usize = 256;
 
 /// How long an idle worker sleeps at most. Everything wakes it; this is for the group's `max.poll.interval.ms`.
 const IDLE: Duration = Duration::from_secs(5);
-
-impl Control {
-    /// Control over a worker that sleeps on `waker`.
-    pub fn new(waker: Waker) -> Control {
-        Control {
-            waker,
-            stop: AtomicBool::new(false),
-            hurry: AtomicBool::new(false),
-            joined: AtomicBool::new(false),
-        }
-    }
-
-    /// Tells the worker to finish what it has in hand and end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
-    /// Tells a worker that's stopping not to wait for what is in flight.
-    pub fn hurry(&self) {
-        self.hurry.store(true, Ordering::Release);
-        self.stop();
-    }
-
-    /// Whether the worker has joined its group and knows its partitions.
-    pub fn joined(&self) -> bool {
-        self.joined.load(Ordering::Acquire)
-    }
-
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    fn hurrying(&self) -> bool {
-        self.hurry.load(Ordering::Acquire)
-    }
-}
 
 impl<S: Source, K: Sink> Worker<S, K> {
     /// A worker that's ready to run.
@@ -181,10 +135,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             busy |= self.pump(slot)?;
         }
         if !busy {
-            self.control
-                .waker
-                .wait(self.patience())
-                .map_err(End::Failed)?;
+            self.control.sleep(self.patience()).map_err(End::Failed)?;
         }
         Ok(())
     }
@@ -302,7 +253,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if self.control.hurrying() {
             return Err(End::Stopped);
         }
-        let waited = self.control.waker.wait(Duration::from_millis(10));
+        let waited = self.control.sleep(Duration::from_millis(10));
         waited.map(|_| ()).map_err(End::Failed)
     }
 
@@ -362,13 +313,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     self.partitions.add(Partition::new(id, keys, start));
                 }
                 self.commit(false).map_err(End::Failed)?;
-                self.control.joined.store(true, Ordering::Release);
+                self.control.set_joined(true);
             }
             Event::Revoked { partitions, lost } => {
                 info!(pipeline, worker, partitions = %list(&partitions), lost, "revoked");
                 if lost {
                     // It has been put out of the group, and comes back with the next assignment.
-                    self.control.joined.store(false, Ordering::Release);
+                    self.control.set_joined(false);
                 } else {
                     self.drain(Some(&partitions))?;
                     if let Err(why) = self.commit(true) {
@@ -412,7 +363,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 );
                 return Ok(());
             }
-            self.control.waker.wait(left).map_err(End::Failed)?;
+            self.control.sleep(left).map_err(End::Failed)?;
         }
     }
 

@@ -89,13 +89,13 @@ impl Code {
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
     /// The broker isn't the group's coordinator any more, or not yet.
     pub(super) const NOT_COORDINATOR: Code =
-        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NOT_COORDINATOR_FOR_GROUP);
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NOT_COORDINATOR);
     /// The coordinator reads what it must know of its groups.
     pub(super) const COORDINATOR_LOADING: Code =
-        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_LOAD_IN_PROGRESS);
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
     /// The group has no coordinator at the moment.
     pub(super) const NO_COORDINATOR: Code =
-        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_COORDINATOR_NOT_AVAILABLE);
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
     /// The group has shared its partitions anew since.
     pub(super) const ILLEGAL_GENERATION: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION);
