@@ -125,15 +125,14 @@ impl Pipeline {
     ) -> Result<()> {
         let up = metrics.pipeline_up(&self.config.name);
         up.set(0);
-        let pipeline = self;
-        let ended = match pipeline.connect(status, &mut phase).await {
+        let ended = match self.connect(status, &mut phase).await {
             None => Ok(()),
-            Some(cluster) => pipeline.supervise(cluster, &metrics, status, phase).await,
+            Some(cluster) => self.supervise(cluster, &metrics, status, phase).await,
         };
         match &ended {
             Ok(()) => status.set(State::Stopped("asked to".into())),
             Err(why) => {
-                error!(pipeline = pipeline.config.name, "stopped: {why:#}");
+                error!(pipeline = self.config.name, "stopped: {why:#}");
                 status.set(State::Stopped(format!("{why:#}")));
             }
         }
@@ -302,7 +301,7 @@ struct Crew<'a> {
     verdict: Result<()>,
 }
 
-/// A worker's thread. Its place in the crew is its number.
+/// A worker's thread.
 struct Running {
     number: usize,
     control: Arc<Control>,

@@ -253,8 +253,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if self.control.hurrying() {
             return Err(End::Stopped);
         }
-        let waited = self.control.sleep(Duration::from_millis(10));
-        waited.map(|_| ()).map_err(End::Failed)
+        self.control
+            .sleep(Duration::from_millis(10))
+            .map_err(End::Failed)
     }
 
     /// Takes in what became of records that were sent, and sends a partition back whose records failed.

@@ -241,7 +241,9 @@ Examples:
   weir demo                               until 100,000 records went through
   weir demo --seconds 60 --rate 20000     for a minute, 20,000 records a second
   weir demo --records 1000 | cat          plain lines
-  weir demo --bootstrap localhost:9092    the same through a real broker")]
+  weir demo --bootstrap localhost:9092    the same through a real broker
+
+The guests are looked for beside the program; WEIR_GUESTS names another folder.")]
 pub struct Demo {
     /// Stop after so many records
     #[arg(long, default_value = "100000")]

@@ -113,7 +113,7 @@ pub(super) fn engine() -> Result<Engine> {
         .wasm_relaxed_simd(false)
         // A trap's memory is where the guest left its panic message.
         .coredump_on_trap(true);
-    // `perf record` then names the functions of guests; see CONTRIBUTING in README.md.
+    // `perf record` then names the functions of guests.
     if std::env::var_os("WEIR_PERFMAP").is_some() {
         config.profiler(ProfilingStrategy::PerfMap);
     }

@@ -535,6 +535,9 @@ impl fmt::Display for ErrorText {
 /// librdkafka's log lines, from any of its threads.
 ///
 /// What has to do with a broker's connection also comes as an event, so that here it's a line for debugging.
+///
+/// # Safety
+/// For librdkafka alone to call: the texts are NUL-terminated and live during the call; `client` is null or lives.
 unsafe extern "C" fn log(
     client: *const sys::rd_kafka_t,
     level: c_int,
