@@ -1,7 +1,8 @@
 //! The program under test, as a person would run it.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::{MINUTE, Scratch, Topic, must};
 pub struct Weir {
     child: Child,
     watchdog: Option<Watchdog>,
-    admin: SocketAddr,
+    /// Known once the log names it.
+    admin: OnceCell<SocketAddr>,
     log: PathBuf,
     exit: Option<ExitStatus>,
 }
@@ -50,13 +52,12 @@ impl Weir {
         let config = scratch.write(&format!("weir-{number}.toml"), config);
         let log = scratch.path().join(format!("weir-{number}.log"));
         let output = must(File::create(&log));
-        let admin = free_address();
         let child = must(
             Command::new(program())
                 .arg("run")
                 .arg("-c")
                 .arg(config)
-                .args(["--listen", &admin.to_string()])
+                .args(["--listen", "127.0.0.1:0"])
                 .args(arguments)
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
@@ -68,7 +69,7 @@ impl Weir {
         Weir {
             child,
             watchdog: Some(watchdog),
-            admin,
+            admin: OnceCell::new(),
             log,
             exit: None,
         }
@@ -120,7 +121,7 @@ impl Weir {
         let mut weir = Weir {
             child,
             watchdog: Some(watchdog),
-            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            admin: OnceCell::new(),
             log: stderr.clone(),
             exit: None,
         };
@@ -137,9 +138,16 @@ impl Weir {
         self.child.id()
     }
 
-    /// Where the admin endpoints are.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    /// Where the admin endpoints are, once the process has said so.
+    fn admin(&self) -> Option<SocketAddr> {
+        if self.admin.get().is_none() {
+            let log = self.log();
+            let (_, after) = log.split_once("admin endpoints listen=")?;
+            // The end of the line shows that the address is whole.
+            let (address, _) = after.split_once('\n')?;
+            let _ = self.admin.set(must(address.parse()));
+        }
+        self.admin.get().copied()
     }
 
     /// What it printed so far, to both outputs.
@@ -149,7 +157,7 @@ impl Weir {
 
     /// Asks an admin endpoint, `/healthz` for example; `None` if nobody answers.
     pub fn get(&self, path: &str) -> Option<http::Response> {
-        http::get(self.admin, path).ok()
+        http::get(self.admin()?, path).ok()
     }
 
     /// A counter of `/metrics`, summed over the labels that aren't named (`pipeline="stocks"` names one); 0 if it
@@ -321,11 +329,6 @@ fn program() -> PathBuf {
         program.display()
     );
     program
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    let listener = must(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    must(listener.local_addr())
 }
 
 fn read(path: &Path) -> String {

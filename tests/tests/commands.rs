@@ -86,7 +86,8 @@ fn check_lists_what_is_wrong() {
         checked.stdout
     );
     // A broker that doesn't answer is no mistake in the file.
-    let servers = Proxy::closed().bootstrap();
+    let nobody = Proxy::closed();
+    let servers = nobody.bootstrap();
     scratch.write("silent.toml", config_at(&servers, &[&missing]));
     let checked = run(&scratch, 1, &["check", "-c", "silent.toml"]);
     assert!(checked.stderr.contains(&servers), "{}", checked.stderr);
@@ -377,7 +378,8 @@ fn produce_says_what_is_wrong() {
         &["produce", "pizza", "--topic", "t", "-X", "acks=0"],
     );
     assert!(owned.stderr.contains("\"acks\""), "{}", owned.stderr);
-    let servers = Proxy::closed().bootstrap();
+    let nobody = Proxy::closed();
+    let servers = nobody.bootstrap();
     let silent = run(
         &scratch,
         1,

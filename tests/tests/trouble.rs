@@ -221,10 +221,8 @@ fn a_kafka_that_comes_later_is_waited_for() {
 fn a_signal_ends_the_wait_for_a_kafka_that_never_comes() {
     let scratch = Scratch::new();
     let pipeline = Pipeline::between("waits", "in", "out");
-    let mut weir = Weir::start(
-        &scratch,
-        &config_at(&Proxy::closed().bootstrap(), &[&pipeline]),
-    );
+    let nobody = Proxy::closed();
+    let mut weir = Weir::start(&scratch, &config_at(&nobody.bootstrap(), &[&pipeline]));
     weir.wait_not_ready(&["waits: waiting"]);
     assert_eq!(weir.terminate(), Some(0));
 }
