@@ -50,16 +50,16 @@ impl Cluster {
         };
         let names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
         let outputs = all(admin.topics(&names)?).context("output")?;
-        if pipeline.partition == Partitioning::Same {
-            for (input, output) in inputs
-                .iter()
-                .flat_map(|it| outputs.iter().map(move |out| (it, out)))
-            {
+        for (output, found) in pipeline.outputs.iter().zip(&outputs) {
+            if output.partition != Partitioning::Same {
+                continue;
+            }
+            for input in &inputs {
                 ensure!(
-                    output.partitions >= input.partitions,
+                    found.partitions >= input.partitions,
                     "partition = \"same\" needs as many partitions in the output {:?} ({}) as in the input {:?} ({})",
-                    output.name,
-                    output.partitions,
+                    found.name,
+                    found.partitions,
                     input.name,
                     input.partitions
                 );

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Error;
 
@@ -109,14 +110,26 @@ pub trait Source {
     fn position(&mut self, partition: &TopicPartition) -> Option<u64>;
 
     /// Commits, for each partition, the offset of the next record to process. With `wait`, returns when the group has
-    /// it; otherwise at once, and a failure comes back as an [`Event::Trouble`].
+    /// it; otherwise at once, and a failure comes back as an [`Event::Trouble`]. Not for a worker whose sink commits
+    /// offsets in its transactions.
     fn commit(&mut self, offsets: &[(TopicPartition, u64)], wait: bool) -> Result<(), Error>;
+
+    /// What the group's offsets are, by what the brokers say now; `None` where there is none. In order.
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error>;
+
+    /// This consumer's membership in its group as of now, for [`Sink::commit`]. It changes with every rebalance.
+    fn membership(&self) -> Result<Membership, Error>;
 }
+
+/// A consumer's membership in its group (KIP-447): the group, the generation and the member, as the source's client
+/// writes them down for the sink's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership(pub Vec<u8>);
 
 /// A record on its way out.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
-    /// Which of the pipeline's outputs, by index.
+    /// Which of the pipeline's outputs, by index; the dead letter topic comes after them.
     pub output: usize,
     /// The partition to write to, or `None` for the partitioner's choice by key.
     pub partition: Option<i32>,
@@ -130,15 +143,19 @@ pub struct Outgoing<'a> {
     pub headers: &'a Headers,
     /// Which of `headers` are this record's.
     pub header_range: (usize, usize),
+    /// Headers that stand after these: a dead letter's.
+    pub appended: &'a [(&'static str, String)],
     /// Comes back with the delivery.
     pub tag: u64,
 }
 
 impl Outgoing<'_> {
-    /// The record's own headers as a range of `headers`.
+    /// The record's headers in order.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let range: Range<usize> = self.header_range.0..self.header_range.1;
-        self.headers.range(range)
+        let appended = self.appended.iter();
+        let appended = appended.map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        self.headers.range(range).chain(appended)
     }
 }
 
@@ -185,4 +202,49 @@ pub trait Sink {
 
     /// Gives up on all that was handed over and not yet sent or acknowledged; its deliveries come as failures.
     fn purge(&mut self);
+
+    /// Readies the sink for transactions, first of all, and again after a fatal error, with a new client: fences any
+    /// earlier one of the same `transactional.id` and waits until its last transaction has ended. To be called until
+    /// done.
+    fn open(&mut self, patience: Duration) -> Result<Progress, TransactionError>;
+
+    /// Begins a transaction. All that's sent until it ends is part of it.
+    fn begin(&mut self) -> Result<(), TransactionError>;
+
+    /// Ends the transaction: for each partition the offset of the next record to process becomes the group's, and all
+    /// that was sent becomes visible, or neither does. To be called until done, with the same offsets; deliveries come
+    /// meanwhile. Nothing may be sent until it's done.
+    fn commit(
+        &mut self,
+        offsets: &[(TopicPartition, u64)],
+        membership: &Membership,
+        patience: Duration,
+    ) -> Result<Progress, TransactionError>;
+
+    /// Ends the transaction so that nothing of it counts; what wasn't sent yet comes back as failed deliveries. To be
+    /// called until done.
+    fn abort(&mut self, patience: Duration) -> Result<Progress, TransactionError>;
+}
+
+/// Whether a step that takes its time is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// It is.
+    Done,
+    /// It isn't: the patience is over, and the same call goes on with it.
+    Pending,
+}
+
+/// Why a transaction can't go on, by what has to be done.
+#[derive(Debug)]
+pub enum TransactionError {
+    /// It must be aborted, and its records read again.
+    Abort(Error),
+    /// The client can't go on. Whether the last commit went well is unknown: a new client has to be opened, and the
+    /// partitions read from where the brokers say that the group is.
+    Fatal(Error),
+    /// Another producer has taken this one's place, or the brokers have given up on it: the worker must leave its group
+    /// and join anew.
+    Fenced(Error),
 }

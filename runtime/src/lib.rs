@@ -18,6 +18,7 @@ pub mod guest;
 pub mod ids;
 pub mod io;
 pub mod kafka;
+pub mod letter;
 pub mod metrics;
 pub mod pipeline;
 pub mod record;

@@ -250,7 +250,12 @@ impl Pipeline {
         Settings {
             pipeline: self.config.name.clone(),
             worker,
-            same_partition: self.config.partition == config::Partitioning::Same,
+            same_partition: self
+                .config
+                .outputs
+                .iter()
+                .map(|it| it.partition == config::Partitioning::Same)
+                .collect(),
             batch: ReadLimit {
                 records: self.config.batch.records,
                 bytes: self.config.batch.bytes.as_usize(),

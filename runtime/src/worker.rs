@@ -29,8 +29,9 @@ pub struct Settings {
     pub pipeline: String,
     /// The worker's number in the pipeline, from 0.
     pub worker: usize,
-    /// Whether a record keeps the number of its partition; otherwise the producer's partitioner chooses by key.
-    pub same_partition: bool,
+    /// For each output whether a record keeps the number of its partition there; otherwise the producer's partitioner
+    /// chooses by key.
+    pub same_partition: Vec<bool>,
     /// What goes into a guest at once.
     pub batch: ReadLimit,
     /// Bytes that may be read and not yet settled; one batch always fits.
@@ -204,12 +205,18 @@ impl<S: Source, K: Sink> Worker<S, K> {
         };
         for nth in 0..records {
             let index = take.as_ref().map_or(nth, |take| take[nth] as usize);
+            let output = batch
+                .outputs
+                .get(index)
+                .map_or(0, |&output| output as usize);
+            let same = self
+                .settings
+                .same_partition
+                .get(output)
+                .is_some_and(|&it| it);
             let outgoing = Outgoing {
-                output: batch
-                    .outputs
-                    .get(index)
-                    .map_or(0, |&output| output as usize),
-                partition: self.settings.same_partition.then_some(batch.partition),
+                output,
+                partition: same.then_some(batch.partition),
                 key: batch.keys.get(index),
                 value: batch.values.get(index),
                 timestamp: batch.timestamps[index],
@@ -217,6 +224,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 header_range: starts.as_ref().map_or((0, 0), |starts| {
                     (starts[index] as usize, starts[index + 1] as usize)
                 }),
+                appended: &[],
                 tag,
             };
             let sent = loop {

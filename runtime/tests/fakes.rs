@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, anyhow};
 use weir::io::{
-    Delivery, Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered,
-    Unread,
+    Delivery, Event, Membership, Outgoing, Progress, ReadLimit, SendError, Sink, Source,
+    TopicPartition, TransactionError, Undelivered, Unread,
 };
 use weir::kafka::Waker;
 use weir::record::Batch;
@@ -258,6 +258,19 @@ impl Source for FakeSource {
             }
         })
     }
+
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
+        let of = |state: &State, id| {
+            let mut news = state.commits.iter().rev();
+            news.find(|(it, _)| it == id).map(|it| it.1)
+        };
+        self.0
+            .told(|state| Ok(partitions.iter().map(|id| of(state, id)).collect()))
+    }
+
+    fn membership(&self) -> Result<Membership, Error> {
+        Ok(Membership(b"member".to_vec()))
+    }
 }
 
 impl Sink for FakeSink {
@@ -322,5 +335,26 @@ impl Sink for FakeSink {
 
     fn purge(&mut self) {
         self.0.told(|state| state.waiting.clear());
+    }
+
+    fn open(&mut self, _patience: Duration) -> Result<Progress, TransactionError> {
+        Ok(Progress::Done)
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        _offsets: &[(TopicPartition, u64)],
+        _membership: &Membership,
+        _patience: Duration,
+    ) -> Result<Progress, TransactionError> {
+        Ok(Progress::Done)
+    }
+
+    fn abort(&mut self, _patience: Duration) -> Result<Progress, TransactionError> {
+        Ok(Progress::Done)
     }
 }

@@ -21,7 +21,7 @@ fn settings() -> Settings {
     Settings {
         pipeline: "test".into(),
         worker: 0,
-        same_partition: false,
+        same_partition: vec![false],
         batch: ReadLimit {
             records: 2,
             bytes: 1 << 20,
@@ -465,7 +465,7 @@ fn partition_same_keeps_the_number() {
     kafka.feed(1, ["a"]);
     kafka.event(Event::Assigned(vec![partition(1)]));
     let settings = Settings {
-        same_partition: true,
+        same_partition: vec![true],
         ..settings()
     };
     let running = start(&kafka, chain([]), settings);

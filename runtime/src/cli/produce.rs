@@ -117,6 +117,7 @@ impl Feed {
             timestamp: fake.timestamp,
             headers: &self.headers,
             header_range: (0, 0),
+            appended: &[],
             tag: 0,
         };
         loop {

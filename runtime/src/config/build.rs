@@ -15,8 +15,8 @@ use super::raw::{Located, Raw, RawPipeline, RawTransform};
 use super::settings::{Secret, Setting, Settings, Table};
 use super::units::ByteSize;
 use super::{
-    Admin, BatchLimit, Config, Delivery, Ids, Input, Limits, Output, Partitioning, Pipeline, Start,
-    Surroundings, Transform,
+    Admin, BatchLimit, Config, Delivery, Ids, Input, Limits, MaxRefused, Output, Partitioning,
+    Pipeline, Policy, Start, Surroundings, Transform,
 };
 
 /// Where the endpoints listen if nothing else is said: on this machine only.
@@ -35,6 +35,8 @@ const BATCH: BatchLimit = BatchLimit {
 };
 /// How much may have to be processed again after a crash, against a request a second.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// A second of a hundred thousand records: what an abort has to process again.
+const TRANSACTION_BYTES: ByteSize = ByteSize::mib(16);
 /// Longer than a broker's leader election, and as long as most service managers wait before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A secret that is shorter can be tried out.
@@ -73,6 +75,7 @@ pub(super) fn build(
         admin: admin?,
         data,
         id_key,
+        instance: None,
         pipelines: pipelines
             .into_iter()
             .map(|pipeline| pipeline.value)
@@ -236,13 +239,14 @@ fn build_pipeline(
             outputs: vec![Output {
                 name: "default".to_string(),
                 topic: output.value,
+                partition: raw
+                    .partition
+                    .map_or(Partitioning::Key, |partition| partition.value),
             }],
+            dead_letter: None,
             group: group?,
             start: start?,
             workers,
-            partition: raw
-                .partition
-                .map_or(Partitioning::Key, |partition| partition.value),
             transforms,
             consumer,
             producer: kafka.merged(&producer),
@@ -250,6 +254,8 @@ fn build_pipeline(
             in_flight,
             batch,
             commit_interval,
+            transaction_bytes: TRANSACTION_BYTES,
+            static_membership: false,
             drain_timeout,
             delivery: raw
                 .delivery
@@ -355,6 +361,7 @@ fn build_transform(
             Duration::from_millis(1)..=Duration::from_secs(60),
             problems,
         ),
+        record_deadline: default.record_deadline,
         memory: bounded_size(
             "memory",
             raw.memory,
@@ -394,6 +401,10 @@ fn build_transform(
         config: raw.config,
         ids: raw.ids.map_or(Ids::Stable, |ids| ids.value),
         limits,
+        on_refused: Policy::Stop,
+        on_broken: Policy::Stop,
+        retries: 1,
+        max_refused: MaxRefused::default(),
     })
 }
 

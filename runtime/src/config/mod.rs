@@ -40,6 +40,8 @@ pub struct Config {
     pub data: PathBuf,
     /// What makes stable ids impossible to foresee (`id_key`), if anything does.
     pub id_key: Option<Secret>,
+    /// The name of this process among those that share a group (`instance`); `None` for one made of the host's name.
+    pub instance: Option<String>,
     /// The pipelines in the order of the file, at least one.
     pub pipelines: Vec<Pipeline>,
 }
@@ -68,8 +70,8 @@ pub struct Pipeline {
     pub start: Start,
     /// Worker threads; `None` for the smaller of cores and input partitions.
     pub workers: Option<usize>,
-    /// Which partition of the output a record goes to.
-    pub partition: Partitioning,
+    /// Where records go that a transform refused or broke on, if anywhere.
+    pub dead_letter: Option<String>,
     /// The chain, in order. May be empty: the pipeline then copies.
     pub transforms: Vec<Transform>,
     /// For the consumer: `[kafka]`, then `[pipelines.NAME.consumer]`, where the later wins.
@@ -82,8 +84,13 @@ pub struct Pipeline {
     pub in_flight: ByteSize,
     /// How much a guest is handed at once.
     pub batch: BatchLimit,
-    /// How often offsets are committed.
+    /// How often offsets are committed: a transaction each time, with exactly-once.
     pub commit_interval: Duration,
+    /// Bytes of input records after which a transaction is committed before its time.
+    pub transaction_bytes: ByteSize,
+    /// Whether each worker keeps its name in the group over a restart (`group.instance.id`), so that its partitions wait
+    /// for it.
+    pub static_membership: bool,
     /// How long a worker that stops, or gives partitions up, waits for what is in flight.
     pub drain_timeout: Duration,
     /// What is promised about each record.
@@ -121,6 +128,8 @@ pub struct Output {
     pub name: String,
     /// The topic.
     pub topic: String,
+    /// Which partition of it a record goes to.
+    pub partition: Partitioning,
 }
 
 /// Where a partition starts that the group has no offset for.
@@ -148,6 +157,39 @@ pub enum Partitioning {
 pub enum Delivery {
     /// None is lost; after a failure some may come out again, with the same ids.
     AtLeastOnce,
+    /// Each counts once for whoever reads committed records alone.
+    ExactlyOnce,
+}
+
+/// What becomes of a record that a transform can't process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// It goes to the dead letter topic.
+    DeadLetter,
+    /// It's passed over, and counted.
+    Skip,
+    /// The pipeline stops before it.
+    Stop,
+}
+
+/// How many of the last records may fail in a transform before the pipeline stops: the transform, rather than the records,
+/// is broken then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxRefused {
+    /// The share, above 0; at 1 the pipeline never stops for this.
+    pub share: f64,
+    /// Of so many records, at least 1.
+    pub of: usize,
+}
+
+impl Default for MaxRefused {
+    /// A fifth of a thousand: beyond what bad data does, long before a topic has drained into dead letters.
+    fn default() -> MaxRefused {
+        MaxRefused {
+            share: 0.2,
+            of: 1_000,
+        }
+    }
 }
 
 /// How much a guest is handed at once. A batch ends at whichever bound comes first; a single record may be larger.
@@ -174,6 +216,14 @@ pub struct Transform {
     pub ids: Ids,
     /// What its guests may use.
     pub limits: Limits,
+    /// What becomes of records that it refuses.
+    pub on_refused: Policy,
+    /// What becomes of records that it breaks on.
+    pub on_broken: Policy,
+    /// How often a record that broke its guest all alone is tried again before that.
+    pub retries: u32,
+    /// When it counts as broken itself.
+    pub max_refused: MaxRefused,
 }
 
 impl fmt::Debug for Transform {
@@ -190,6 +240,10 @@ impl fmt::Debug for Transform {
             .field("config", &keys)
             .field("ids", &self.ids)
             .field("limits", &self.limits)
+            .field("on_refused", &self.on_refused)
+            .field("on_broken", &self.on_broken)
+            .field("retries", &self.retries)
+            .field("max_refused", &self.max_refused)
             .finish()
     }
 }

@@ -70,12 +70,13 @@ fn a_short_file_gets_the_defaults() {
     let output = Output {
         name: "default".to_string(),
         topic: "stocks".to_string(),
+        partition: Partitioning::Key,
     };
     assert_eq!(pipeline.outputs, [output]);
     assert_eq!(pipeline.group, "weir-stocks");
     assert_eq!(pipeline.start, Start::Earliest);
     assert_eq!(pipeline.workers, None);
-    assert_eq!(pipeline.partition, Partitioning::Key);
+    assert_eq!(pipeline.outputs[0].partition, Partitioning::Key);
     assert_eq!(pipeline.delivery, Delivery::AtLeastOnce);
     assert_eq!(pipeline.buffer.to_string(), "8 MiB");
     assert_eq!(pipeline.in_flight.to_string(), "4 MiB");
@@ -143,7 +144,7 @@ start = "latest"
     assert_eq!(b.outputs[0].topic, "orders");
     assert_eq!(b.group, "readers");
     assert_eq!(b.start, Start::Time(1_769_814_000_500));
-    assert_eq!(b.partition, Partitioning::Same);
+    assert_eq!(b.outputs[0].partition, Partitioning::Same);
     assert_eq!(b.workers, Some(3));
     assert_eq!(
         (b.buffer, b.in_flight),
@@ -185,6 +186,7 @@ start = "latest"
     );
     let limits = Limits {
         deadline: Duration::from_millis(10),
+        record_deadline: Limits::default().record_deadline,
         memory: 2 << 20,
         max_output_bytes: 3_000_000,
         max_output_records: 10,

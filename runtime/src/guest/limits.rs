@@ -9,6 +9,8 @@ use wasmtime::ResourceLimiter;
 pub struct Limits {
     /// CPU time of the worker's thread for one call.
     pub deadline: Duration,
+    /// The same for a call with one record alone, as while a poison record is looked for.
+    pub record_deadline: Duration,
     /// Linear memory, in bytes.
     pub memory: usize,
     /// Bytes of keys, values and headers that one call may bring out, columns that it left unchanged included.
@@ -22,6 +24,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             deadline: Duration::from_secs(1),
+            record_deadline: Duration::from_millis(100),
             memory: 64 << 20,
             max_output_bytes: 16 << 20,
             max_output_records: 100_000,

@@ -10,7 +10,7 @@ use super::ffi::{Client, ClientEvent, Code, Entry, Failure, PartitionList, Parti
 use super::fold::Fold;
 use super::settings::Settings;
 use super::wake::Waker;
-use crate::io::{Event, ReadLimit, Source, TopicPartition, Unread};
+use crate::io::{Event, Membership, ReadLimit, Source, TopicPartition, Unread};
 use crate::record::{Batch, Column, TimestampType};
 
 /// Where a partition starts that the group has no offset for.
@@ -376,6 +376,14 @@ impl Source for KafkaSource {
                 .commit(&list, &self.queue)
                 .context("can't commit offsets"),
         }
+    }
+
+    fn committed(&mut self, _: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
+        bail!("not without transactions")
+    }
+
+    fn membership(&self) -> Result<Membership, Error> {
+        bail!("not without transactions")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sink of a worker: a producer for the pipeline's outputs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Error, anyhow};
 
@@ -8,7 +8,10 @@ use super::ffi::{Code, Failure, Message, Producer, Refusal};
 use super::fold::Fold;
 use super::settings::Settings;
 use super::wake::Waker;
-use crate::io::{Delivery, Outgoing, SendError, Sink, Undelivered};
+use crate::io::{
+    Delivery, Membership, Outgoing, Progress, SendError, Sink, TopicPartition, TransactionError,
+    Undelivered,
+};
 
 /// Produces to a list of topics. What goes wrong with brokers is logged; the client goes on trying by itself.
 pub struct KafkaSink {
@@ -104,6 +107,31 @@ impl Sink for KafkaSink {
     fn purge(&mut self) {
         self.producer.purge();
     }
+
+    fn open(&mut self, _: Duration) -> Result<Progress, TransactionError> {
+        Err(without_transactions())
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        Err(without_transactions())
+    }
+
+    fn commit(
+        &mut self,
+        _: &[(TopicPartition, u64)],
+        _: &Membership,
+        _: Duration,
+    ) -> Result<Progress, TransactionError> {
+        Err(without_transactions())
+    }
+
+    fn abort(&mut self, _: Duration) -> Result<Progress, TransactionError> {
+        Err(without_transactions())
+    }
+}
+
+fn without_transactions() -> TransactionError {
+    TransactionError::Fatal(anyhow!("the producer was made without transactions"))
 }
 
 /// What a delivery's code means for the record.

@@ -90,6 +90,7 @@ fn outgoing<'a>(
         timestamp: 1_634_221_557_011,
         headers,
         header_range: (0, 0),
+        appended: &[],
         tag,
     }
 }

@@ -76,6 +76,7 @@ fn headers_count_for_the_limit_and_stay_with_their_record() {
     for tag in 0..4 {
         let record = Outgoing {
             header_range: (0, 1),
+            appended: &[],
             ..outgoing(Some(0), b"", &headers, tag)
         };
         writer.sink.send(&record).unwrap();
@@ -128,6 +129,7 @@ fn what_is_sent_comes_back_byte_for_byte() {
             timestamp,
             headers: &headers,
             header_range: (starts[index] as usize, starts[index + 1] as usize),
+            appended: &[],
             tag: index as u64,
         };
         writer.sink.send(&record).unwrap();
