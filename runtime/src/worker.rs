@@ -244,6 +244,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     Err(SendError::Fatal(cause)) => {
                         break Err(End::Failed(cause.context("the producer can't go on")));
                     }
+                    Err(SendError::Transaction(why)) => {
+                        break Err(End::Failed(why.into_cause()));
+                    }
                 }
             };
             if let Err(end) = sent {
@@ -274,9 +277,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             partitions.settle(tag, result);
         });
         self.counters.records_out.increment(delivered);
-        served
-            .context("serving the producer")
-            .map_err(End::Failed)?;
+        served.map_err(|why| End::Failed(why.into_cause().context("serving the producer")))?;
         while let Some((id, offset, cause)) = self.partitions.rewind() {
             let cause = match cause {
                 Undelivered::Failed(cause) => cause,

@@ -316,7 +316,7 @@ impl Sink for FakeSink {
         })
     }
 
-    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), Error> {
+    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), TransactionError> {
         let (ready, failed) = self.0.told(|state| {
             let ready = match state.corked {
                 true => std::mem::take(&mut state.ready),
@@ -328,7 +328,7 @@ impl Sink for FakeSink {
         });
         ready.into_iter().for_each(settle);
         match failed {
-            true => Err(anyhow!("the producer is fenced")),
+            true => Err(TransactionError::Fatal(anyhow!("the producer is fenced"))),
             false => Ok(()),
         }
     }
