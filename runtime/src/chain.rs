@@ -78,6 +78,8 @@ pub struct Count {
     pub dropped: u64,
     /// Records that it refused.
     pub refused: u64,
+    /// Lines for the log that were too many.
+    pub log_lines_dropped: u64,
 }
 
 /// A guest broke on a batch; nothing of the batch came out.
@@ -199,7 +201,8 @@ impl Step {
             Some(key) => key,
             None => fresh_key()?,
         };
-        self.guest.transform(batch, &key)
+        self.guest
+            .transform(batch, &key, self.version.limits.deadline)
     }
 }
 
@@ -227,6 +230,7 @@ fn count(output: &Output, inputs: usize) -> Count {
         records_out: takes as u64,
         dropped: (inputs - (takes - again) - refused) as u64,
         refused: refused as u64,
+        log_lines_dropped: output.log_lines_dropped as u64,
     }
 }
 

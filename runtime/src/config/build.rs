@@ -361,7 +361,6 @@ fn build_transform(
             Duration::from_millis(1)..=Duration::from_secs(60),
             problems,
         ),
-        record_deadline: default.record_deadline,
         memory: bounded_size(
             "memory",
             raw.memory,
@@ -385,6 +384,7 @@ fn build_transform(
             1..=10_000_000,
             problems,
         ),
+        ..default
     };
     check_limits(&raw, &limits, batch, problems);
     let module = raw.module.as_ref();

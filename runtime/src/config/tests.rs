@@ -186,10 +186,10 @@ start = "latest"
     );
     let limits = Limits {
         deadline: Duration::from_millis(10),
-        record_deadline: Limits::default().record_deadline,
         memory: 2 << 20,
         max_output_bytes: 3_000_000,
         max_output_records: 10,
+        ..Limits::default()
     };
     assert_eq!(b.transforms[0].limits, limits);
     assert_eq!(b.transforms[0].ids, Ids::Random);
