@@ -22,12 +22,14 @@ use crate::io::ReadLimit;
 use crate::kafka::{KafkaSink, KafkaSource, Start, Waker};
 use crate::metrics::Metrics;
 use crate::status::{self, State};
-use crate::worker::{Control, End, Settings, Worker};
+use crate::worker::{Control, End, Rules, Settings, Worker};
 
 /// A pipeline whose modules are loaded and have taken their configs.
 pub struct Pipeline {
     config: config::Pipeline,
     id_key: Option<config::Secret>,
+    /// The process's name.
+    instance: String,
     modules: Vec<Module>,
 }
 
@@ -61,6 +63,7 @@ impl Pipeline {
         host: &Host,
         config: &config::Pipeline,
         id_key: Option<&config::Secret>,
+        instance: &str,
     ) -> Result<Pipeline, Vec<Problem>> {
         let problem = |line: usize, why: Error| Problem {
             line: Some(line),
@@ -68,8 +71,8 @@ impl Pipeline {
         };
         let mut problems = Vec::new();
         let clients = || {
-            cluster::consumer(config, None)?.check()?;
-            cluster::producer(config, None)?.check()?;
+            cluster::consumer(config, instance, 0)?.check()?;
+            cluster::producer(config, instance, 0)?.check()?;
             Ok::<_, Error>(())
         };
         if let Err(why) = clients() {
@@ -100,6 +103,7 @@ impl Pipeline {
             true => Ok(Pipeline {
                 config: config.clone(),
                 id_key: id_key.cloned(),
+                instance: instance.to_string(),
                 modules,
             }),
             false => Err(problems),
@@ -221,7 +225,7 @@ impl Pipeline {
         crew.verdict
     }
 
-    fn source(&self, waker: &Waker) -> Result<KafkaSource> {
+    fn source(&self, worker: usize, waker: &Waker) -> Result<KafkaSource> {
         let topics: Vec<String> = self.config.inputs.iter().map(ToString::to_string).collect();
         let start = match self.config.start {
             config::Start::Earliest => Start::Earliest,
@@ -229,21 +233,26 @@ impl Pipeline {
             config::Start::Time(time) => Start::Time(time),
         };
         KafkaSource::new(
-            &cluster::consumer(&self.config, None)?,
+            &cluster::consumer(&self.config, &self.instance, worker)?,
             &topics,
             start,
             waker,
         )
     }
 
-    fn sink(&self, waker: &Waker) -> Result<KafkaSink> {
+    fn sink(&self, worker: usize, waker: &Waker) -> Result<KafkaSink> {
         let topics: Vec<String> = self
             .config
             .outputs
             .iter()
             .map(|it| it.topic.clone())
+            .chain(self.config.dead_letter.clone())
             .collect();
-        KafkaSink::new(&cluster::producer(&self.config, None)?, &topics, waker)
+        KafkaSink::new(
+            &cluster::producer(&self.config, &self.instance, worker)?,
+            &topics,
+            waker,
+        )
     }
 
     fn settings(&self, worker: usize) -> Settings {
@@ -261,6 +270,14 @@ impl Pipeline {
                 bytes: self.config.batch.bytes.as_usize(),
             },
             in_flight: self.config.in_flight.as_usize(),
+            exactly_once: self.config.delivery == config::Delivery::ExactlyOnce,
+            transaction_bytes: self.config.transaction_bytes.as_usize(),
+            rules: self.config.transforms.iter().map(rules).collect(),
+            dead_letters: self
+                .config
+                .dead_letter
+                .as_ref()
+                .map(|_| self.config.outputs.len()),
             commit_interval: self.config.commit_interval,
             drain: self.config.drain_timeout,
         }
@@ -435,8 +452,8 @@ impl Crew<'_> {
             .stack_size(WORKER_STACK)
             .spawn(move || {
                 let work = || -> Result<End> {
-                    let source = pipeline.source(&waker)?;
-                    let sink = pipeline.sink(&waker)?;
+                    let source = pipeline.source(number, &waker)?;
+                    let sink = pipeline.sink(number, &waker)?;
                     let settings = pipeline.settings(number);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
                 };
@@ -462,6 +479,15 @@ impl Crew<'_> {
 async fn stopping(phase: &mut watch::Receiver<Phase>) {
     // The sender gone means the same.
     let _ = phase.wait_for(|it| *it >= Phase::Stop).await;
+}
+
+fn rules(transform: &config::Transform) -> Rules {
+    Rules {
+        on_refused: transform.on_refused,
+        on_broken: transform.on_broken,
+        retries: transform.retries,
+        max_refused: transform.max_refused,
+    }
 }
 
 fn output_names(config: &config::Pipeline) -> Vec<String> {
