@@ -142,11 +142,11 @@ pub fn consumer(
     instance: &str,
     worker: usize,
 ) -> Result<Settings, Refused> {
-    let instance_id = instance_id(pipeline, instance, worker);
+    let id = instance_id(pipeline, instance, worker);
     consumer_settings(&ConsumerOptions {
         user: &pairs(&pipeline.consumer),
         group: &pipeline.group,
-        instance_id: instance_id.as_deref(),
+        instance_id: id.as_deref(),
         buffer: pipeline.buffer.as_usize() as u64,
     })
 }
@@ -157,11 +157,11 @@ pub fn producer(
     instance: &str,
     worker: usize,
 ) -> Result<Settings, Refused> {
-    let transactional_id = transactional_id(pipeline, instance, worker);
+    let id = transactional_id(pipeline, instance, worker);
     producer_settings(&ProducerOptions {
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
-        transactional_id: transactional_id.as_deref(),
+        transactional_id: id.as_deref(),
     })
 }
 

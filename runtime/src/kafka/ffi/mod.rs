@@ -357,6 +357,7 @@ impl Client {
             let again = match code {
                 // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
                 Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR => true,
+                Code::UNSTABLE_OFFSET => true,
                 // With `isolation.level=read_committed` the broker says so instead of an offset that may be changed yet.
                 // The client asks three times within half a second, and leaves the rest to whoever called.
                 code if code.is_none() => list
