@@ -3,12 +3,18 @@
 //! - `fakes`: the source and sink that a test feeds, corks and fails.
 //! - `clusters`: what a pipeline asks of the clusters that it reads from and writes to.
 //! - `guests`: modules that load, modules that don't, and what a broken one does to its host.
+//! - `limits`: every limit, met by a guest that's after it.
+//! - `fuzz`: guests that return any bytes at all.
+//! - `hand`: modules written by hand, for what no Rust guest does.
 //! - `worker`: what comes out, what is committed, and when.
 //! - `seed`: the seed job and its ids.
 
 mod clusters;
 mod fakes;
+mod fuzz;
 mod guests;
+mod hand;
+mod limits;
 mod seed;
 mod util;
 mod worker;
