@@ -434,8 +434,13 @@ fn what_a_module_calls_itself_stays_short_and_on_its_line() {
 
 #[test]
 fn limits_and_faults_are_counted() {
+    let limits = Limits {
+        deadline: Duration::from_millis(300),
+        record_deadline: Duration::from_millis(50),
+        ..DEFAULT
+    };
     let versions = [Version {
-        limits: NO_TIME,
+        limits,
         ..version("faulty", "{}")
     }];
     let metrics = Metrics::default();
@@ -453,13 +458,13 @@ fn limits_and_faults_are_counted() {
     for (values, class, limit) in [
         (&["keep", "spin"][..], "deadline", "deadline"),
         (&["spin"], "deadline", "record_deadline"),
-        (&["grow"], "memory", "memory"),
+        (&["keep", "grow"], "memory", "memory"),
         (&["flood:20000"], "output", "max_records_per_input"),
         (&["panic"], "trap", "none"),
         (&["lie:take-index"], "output", "none"),
     ] {
         let before = count("weir_records_broken_total", "class", class);
-        let fault = run(&versions[0].module, values, &NO_TIME).unwrap_err();
+        let fault = run(&versions[0].module, values, &limits).unwrap_err();
         of_faulty.limit_hit(&fault);
         of_faulty.broken(&fault);
         assert_eq!(
