@@ -4,6 +4,8 @@
 mod commands;
 /// Crashes, signals, and processes that come and go: nothing is lost.
 mod delivery;
+/// The same, and nothing twice.
+mod exactly_once;
 /// What no transform touches comes out byte for byte.
 mod fidelity;
 /// What is read: several pipelines, patterns, where to start, partitions and topics that come later.

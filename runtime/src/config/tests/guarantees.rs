@@ -27,6 +27,12 @@ record_deadline = "1s"
 name = "date"
 module = "format-timestamp.wasm"
 deadline = "20ms"
+max_bytes_per_input = "2MiB"
+max_records_per_input = 1
+max_table_elements = 2
+max_log_lines = 0
+max_module_bytes = "3MiB"
+max_config_bytes = "4KiB"
 [pipelines.stocks.transforms.max_refused]
 share = 1
 "#;
@@ -89,7 +95,18 @@ fn every_key_has_its_effect() {
     let policies = (date.on_refused, date.on_broken);
     assert_eq!(policies, (Policy::DeadLetter, Policy::DeadLetter));
     assert_eq!(date.max_refused, max_refused(1.0, 1_000));
-    assert_eq!(date.limits.record_deadline, Duration::from_millis(20));
+    let limits = Limits {
+        deadline: Duration::from_millis(20),
+        record_deadline: Duration::from_millis(20),
+        max_bytes_per_input: 2 << 20,
+        max_records_per_input: 1,
+        max_table_elements: 2,
+        max_log_lines: 0,
+        max_module_bytes: 3 << 20,
+        max_config_bytes: 4 << 10,
+        ..Limits::DEFAULT
+    };
+    assert_eq!(date.limits, limits);
 }
 
 #[test]
