@@ -142,11 +142,11 @@ pub fn consumer(
     instance: &str,
     worker: usize,
 ) -> Result<Settings, Refused> {
-    let _ = instance_id(pipeline, instance, worker);
+    let id = instance_id(pipeline, instance, worker);
     consumer_settings(&ConsumerOptions {
         user: &pairs(&pipeline.consumer),
         group: &pipeline.group,
-        worker,
+        instance_id: id.as_deref(),
         buffer: pipeline.buffer.as_usize() as u64,
     })
 }
@@ -157,10 +157,11 @@ pub fn producer(
     instance: &str,
     worker: usize,
 ) -> Result<Settings, Refused> {
-    let _ = transactional_id(pipeline, instance, worker);
+    let id = transactional_id(pipeline, instance, worker);
     producer_settings(&ProducerOptions {
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
+        transactional_id: id.as_deref(),
     })
 }
 

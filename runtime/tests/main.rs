@@ -7,14 +7,18 @@
 //! - `fuzz`: guests that return any bytes at all.
 //! - `hand`: modules written by hand, for what no Rust guest does.
 //! - `worker`: what comes out, what is committed, and when.
+//! - `failures`: records that a transform can't process: policies, isolation, dead letters, the circuit breaker.
+//! - `transactions`: exactly-once, and what goes wrong with it.
 //! - `seed`: the seed job and its ids.
 
 mod clusters;
+mod failures;
 mod fakes;
 mod fuzz;
 mod guests;
 mod hand;
 mod limits;
 mod seed;
+mod transactions;
 mod util;
 mod worker;
