@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir::chain::Version;
 use weir::guest::{Fault, Guest, Level, Limit, Limits, Module, Output};
 use weir::letter::Class;
-use weir::metrics::Metrics;
+use weir::metrics::{Metrics, Tally};
 
 use crate::hand::{Hand, quoted, stripped};
 use crate::util::{batch, chain, host, module, setup, texts, version, wasm};
@@ -481,8 +481,11 @@ fn limits_and_faults_are_counted() {
     let mut chain = chain(versions);
     let keys = chain.id_keys(&[0; 16], "in", 0);
     let mut lines = 0;
-    let processed = chain.run(batch(["log:150"]), &keys, &mut |_, _, _| lines += 1);
-    of_faulty.add(&processed.unwrap().counts[0]);
+    let processed = chain.run(&batch(["log:150"]), 0, &keys, &mut |_, _, _| lines += 1);
+    counters.add(&Tally {
+        counts: processed.unwrap().counts,
+        ..Tally::default()
+    });
     assert_eq!(lines, 101);
     assert_eq!(
         count("weir_log_lines_dropped_total", "transform", "faulty"),
@@ -497,8 +500,11 @@ fn a_chain_goes_on_after_each_fault() {
         ..version("faulty", "{}")
     }]);
     let keys = chain.id_keys(&[0; 16], "in", 0);
-    let mut run =
-        |values: &[&str]| chain.run(batch(values.iter().copied()), &keys, &mut |_, _, _| {});
+    let mut run = |values: &[&str]| {
+        let batch = batch(values.iter().copied());
+        let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});
+        processed.map(|it| texts(&it.records(&batch).values))
+    };
     for verb in [
         "spin",
         "grow",
@@ -511,13 +517,9 @@ fn a_chain_goes_on_after_each_fault() {
     ] {
         let broken = run(&["keep", verb, "keep"]).unwrap_err();
         assert_eq!(broken.offsets, (0, 2), "{verb}: {}", broken.fault);
-        let processed = run(&["keep", "drop", "count"]).unwrap();
-        let processed = match &processed.take {
-            Some(take) => processed.batch.gather(take),
-            None => processed.batch,
-        };
+        let after = run(&["keep", "drop", "count"]).unwrap();
         assert_eq!(
-            texts(&processed.values),
+            after,
             ["keep", "1"],
             "after {verb}, a new guest's first batch"
         );
