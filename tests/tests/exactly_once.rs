@@ -112,7 +112,7 @@ fn what_a_killed_process_sent_is_seen_by_nobody_who_reads_committed_records() {
     let scratch = Scratch::new();
     let (input, output) = (Topic::create(1), Topic::create(1));
     let slow = pipeline(&input, &output, COOPERATIVE)
-        .set("commit_interval = \"5s\"\ntransaction_bytes = \"1GiB\"");
+        .set("commit_interval = \"3s\"\ntransaction_bytes = \"1GiB\"");
     produce(&input, 0..400);
     let mut weir = Weir::start(&scratch, &config(&[&slow]));
     weir.wait_until("records are sent", MINUTE, |_| {
@@ -120,7 +120,7 @@ fn what_a_killed_process_sent_is_seen_by_nobody_who_reads_committed_records() {
     });
     weir.kill();
     assert!(output.consume().is_empty(), "nothing was committed");
-    let fast = slow.replace("5s", "50ms");
+    let fast = slow.replace("3s", "50ms");
     let mut weir = Weir::start(&scratch, &config(&[&fast]));
     weir.wait_done(&input, slow.group());
     assert_eq!(weir.terminate(), Some(0));
@@ -136,8 +136,8 @@ fn sigterm_commits_what_is_in_hand() {
     let scratch = Scratch::new();
     let (input, output) = (Topic::create(2), Topic::create(2));
     let pipeline = pipeline(&input, &output, COOPERATIVE);
-    produce(&input, 0..4_000);
-    for _ in 0..3 {
+    for round in 0..3 {
+        produce(&input, round * 2_000..(round + 1) * 2_000);
         let before = output.consume().len();
         let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
         wait_output(&mut weir, &output, before + 50);
