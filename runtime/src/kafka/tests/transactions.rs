@@ -181,6 +181,24 @@ fn what_the_client_cannot_survive_needs_a_new_one() {
 }
 
 #[test]
+fn what_a_cluster_does_not_allow_is_said_with_what_to_do() {
+    for (code, words) in [
+        (
+            TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "needs Write and Describe on transactional ids that start with \"weir-\"",
+        ),
+        (INVALID_TRANSACTION_TIMEOUT, "transaction.max.timeout.ms"),
+    ] {
+        let cluster = cluster(1);
+        cluster.fail(Request::InitProducerId, &[code]);
+        let Err(TransactionError::Fatal(why)) = open(&mut exact(&cluster, &[])) else {
+            panic!("{code:?}");
+        };
+        assert!(format!("{why:#}").contains(words), "{why:#}");
+    }
+}
+
+#[test]
 fn who_is_fenced_is_told_so() {
     check(Request::AddPartitionsToTxn, &[PRODUCER_FENCED], "fenced");
     check(
