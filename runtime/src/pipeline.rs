@@ -81,7 +81,11 @@ impl Pipeline {
         let outputs = output_names(config);
         let mut modules = Vec::new();
         for transform in &config.transforms {
-            let read = || Module::load(host, &Module::read(&transform.module)?);
+            let limits = &transform.limits;
+            let read = || {
+                let bytes = Module::read(&transform.module, limits.max_module_bytes)?;
+                Module::load(host, &bytes, limits)
+            };
             let module = read().with_context(|| {
                 format!(
                     "transform {:?}: the module {} can't be used",

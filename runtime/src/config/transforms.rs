@@ -103,6 +103,7 @@ fn build_transform(
             1..=10_000_000,
             problems,
         ),
+        ..default
     };
     check_limits(&raw, &limits, around.batch, problems);
     let on_refused = build_policy("on_refused", raw.on_refused, around, problems);

@@ -280,7 +280,7 @@ impl Running<'_> {
             batch.offsets.push(*offset);
             *offset += 1;
             let keys = chain.id_keys(&topic.id, &topic.name, partition);
-            let processed = chain.run(&batch, &keys, &mut |_, _, _| {});
+            let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});
             let processed = processed.map_err(|broken| {
                 let transform = &versions[broken.step].transform;
                 anyhow!("{transform}: {}", broken.fault)
