@@ -39,13 +39,20 @@ pub struct Cluster {
     pub outputs: Vec<Topic>,
     /// The dead letter topic, if the pipeline has one.
     pub dead_letter: Option<Topic>,
+    /// The `max.message.bytes` of the outputs and the dead letter topic, in order, where the cluster says it.
+    pub max_message_bytes: Vec<Option<u64>>,
 }
+
+/// What a dead letter may be larger than the record that it's made of: its headers, of which the reason is the longest.
+const HEADROOM: u64 = 64 << 10;
 
 impl Cluster {
     /// Asks the cluster. The error says what is missing, and what to do.
     pub fn look(pipeline: &config::Pipeline) -> Result<Cluster> {
         let (admin, id) = open(&pipeline.consumer)?;
         let inputs = inputs(&admin, pipeline)?;
+        let names: Vec<String> = inputs.iter().map(|it| it.name.clone()).collect();
+        let input_bytes = admin.max_message_bytes(&names)?;
         let (admin, home) = match pipeline.producer == pipeline.consumer {
             true => (admin, id.clone()),
             false => open(&pipeline.producer)?,
@@ -64,6 +71,21 @@ impl Cluster {
                 found.context("dead letters")?.pop()
             }
         };
+        let names: Vec<String> = outputs
+            .iter()
+            .chain(&dead_letter)
+            .map(|it| it.name.clone())
+            .collect();
+        let max_message_bytes = admin.max_message_bytes(&names)?;
+        if let (Some(topic), Some(&Some(room))) = (&dead_letter, max_message_bytes.last()) {
+            let needed = input_bytes.into_iter().flatten().max().unwrap_or(0) + HEADROOM;
+            ensure!(
+                room >= needed,
+                "the dead letter topic {:?} takes records of {room} bytes (its \"max.message.bytes\"), and has to take the inputs' largest with 64 KiB of headers beside: set it to {needed} or more (kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config max.message.bytes={needed})",
+                topic.name,
+                topic.name
+            );
+        }
         for (output, found) in pipeline.outputs.iter().zip(&outputs) {
             if output.partition != Partitioning::Same {
                 continue;
@@ -84,6 +106,7 @@ impl Cluster {
             inputs,
             outputs,
             dead_letter,
+            max_message_bytes,
         })
     }
 
@@ -151,17 +174,19 @@ pub fn consumer(
     })
 }
 
-/// What the producer of a worker is made with.
+/// What the producer of a worker is made with; `max_message_bytes` as in [`Cluster`], or nothing if no cluster was asked.
 pub fn producer(
     pipeline: &config::Pipeline,
     instance: &str,
     worker: usize,
+    max_message_bytes: &[Option<u64>],
 ) -> Result<Settings, Refused> {
     let id = transactional_id(pipeline, instance, worker);
     producer_settings(&ProducerOptions {
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
         transactional_id: id.as_deref(),
+        max_message_bytes,
     })
 }
 

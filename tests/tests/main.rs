@@ -16,6 +16,8 @@ mod partitions;
 mod records;
 /// Records that are refused, guests that break, tombstones.
 mod refusals;
+/// The source and the sink by themselves: transactions, and how large a record may be.
+mod seam;
 /// The seed job, record by record.
 mod seed_job;
 /// The harness itself: what a test writes is what it reads.
