@@ -294,6 +294,23 @@ fn exactly_once_has_its_rules() {
 }
 
 #[test]
+fn transactions_have_names_of_their_own() {
+    let pipeline = |name: &str, group: &str| {
+        format!(
+            "[pipelines.{name}]\ngroup = '{group}'\ninput = 'a'\noutput = 'b'\ndelivery = 'exactly-once'\n"
+        )
+    };
+    let kafka = "[kafka]\n'bootstrap.servers' = 'localhost:9092'\n";
+    good(&[kafka, &pipeline("b-c", "a"), &pipeline("c", "a-d")].concat());
+    check_all(
+        &[kafka, &pipeline("b-c", "a"), &pipeline("c", "a-b")].concat(),
+        &[
+            r#"etc/weir.toml:8: the groups and names of pipelines "b-c" and "c" make the same "transactional.id", and they would shut each other out; give one another "group""#,
+        ],
+    );
+}
+
+#[test]
 fn instances_and_members_have_names_that_kafka_takes() {
     check(
         "[kafka]",
