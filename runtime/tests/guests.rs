@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use weir::guest::{Compiler, Fault, Guest, Host, Limits, Module, Output, Shape, imports};
+use weir::guest::{
+    Compiler, Fault, Guest, Host, Level, Limits, Module, Output, Setup, Shape, imports,
+};
 
 use crate::util::{batch, host, module, setup, texts, wasm};
 
@@ -43,7 +45,14 @@ fn fault(verb: &str) -> Fault {
 
 #[test]
 fn all_our_guests_load_and_import_nothing() {
-    for name in ["add-uuid", "format-timestamp", "filter", "faulty"] {
+    for name in [
+        "add-uuid",
+        "format-timestamp",
+        "filter",
+        "route",
+        "redact",
+        "faulty",
+    ] {
         let bytes = wasm(name);
         assert_eq!(
             imports(&bytes).unwrap(),

@@ -6,6 +6,7 @@
 //! - `limits`: every limit, met by a guest that's after it.
 //! - `fuzz`: guests that return any bytes at all.
 //! - `hand`: modules written by hand, for what no Rust guest does.
+//! - `outputs`: guests that choose among outputs, and one that hides things.
 //! - `worker`: what comes out, what is committed, and when.
 //! - `failures`: records that a transform can't process: policies, isolation, dead letters, the circuit breaker.
 //! - `transactions`: exactly-once, and what goes wrong with it.
@@ -18,6 +19,7 @@ mod fuzz;
 mod guests;
 mod hand;
 mod limits;
+mod outputs;
 mod seed;
 mod transactions;
 mod util;

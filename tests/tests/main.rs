@@ -12,6 +12,8 @@ mod fidelity;
 mod inputs;
 /// Several processes on one host.
 mod instances;
+/// Several outputs of a pipeline, and guests that choose among them and hide things.
+mod outputs;
 /// Partitions and order.
 mod partitions;
 /// Records that more than one test uses.
