@@ -4,6 +4,7 @@
 //! - `settings`: what librdkafka is told, and what the user may say about it.
 //! - `wake`: how a worker sleeps.
 //! - `consumer`, `producer`: the source and the sink of a worker.
+//! - `reader`: a topic seen from outside.
 //! - `admin`: questions about topics, groups and offsets.
 //! - `mock`: a cluster inside this process.
 //! - `ffi`: librdkafka's C interface, and the only `unsafe` here.
@@ -14,6 +15,7 @@ mod ffi;
 mod fold;
 mod mock;
 mod producer;
+mod reader;
 mod settings;
 mod wake;
 
@@ -24,6 +26,7 @@ pub use admin::{Admin, GroupOffsets, GroupState, Topic};
 pub use consumer::{KafkaSource, Start};
 pub use mock::MockCluster;
 pub use producer::KafkaSink;
+pub use reader::{Noted, Reader, Reading, reader_settings};
 pub use settings::{
     ConsumerOptions, ProducerOptions, Refused, Scope, Settings, admin_settings, consumer_settings,
     group_settings, is_secret, permit, producer_settings,
