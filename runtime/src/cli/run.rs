@@ -12,9 +12,7 @@ use super::{load, load_app};
 /// Runs the pipelines until a signal.
 pub fn run(args: &Run) -> Result<()> {
     let mut config = load(&args.file)?;
-    if let Some(listen) = args.listen {
-        config.admin.listen = listen;
-    }
+    config.admin.listen = args.listen.or(config.admin.listen);
     let app = load_app(config)?;
     runtime()?.block_on(async { app.run(signals()?).await })
 }

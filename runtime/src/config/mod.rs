@@ -2,7 +2,7 @@
 //!
 //! - `document`: TOML with line numbers, `${…}` filled in, and the list of problems that a person gets at once.
 //! - `raw`: the keys that there are, and the type of each (`table` reads them). Nothing here knows what goes together.
-//! - `build`: what is possible: `names`, `bounds`, and the rules `across` fields and pipelines.
+//! - `build`: what is possible: `topics`, `transforms`, `names`, `bounds`, and the rules `across` fields and pipelines.
 //! - `settings`, `units`: what goes to librdkafka; durations and sizes.
 //!
 //! `docs/config.md` describes every key.
@@ -17,6 +17,8 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod topics;
+mod transforms;
 mod units;
 
 use std::fmt;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 pub use crate::guest::Limits;
 pub use document::{ConfigError, Problem};
+pub use names::check_instance;
 pub use settings::{Secret, Setting, Settings, Table};
 pub use units::{ByteSize, parse_duration, show_duration};
 
@@ -49,8 +52,8 @@ pub struct Config {
 /// The endpoints of the process.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where they listen.
-    pub listen: SocketAddr,
+    /// Where they listen; `None` for the first free port from 8080 on, on this machine only.
+    pub listen: Option<SocketAddr>,
 }
 
 /// From input topics through a chain to an output topic.
