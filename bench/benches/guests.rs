@@ -158,9 +158,9 @@ impl Sandboxed {
             batches,
             || batch.clone(),
             |batch| {
-                let processed = self.chain.run(batch, &self.keys, &mut |_, _, _| {});
+                let processed = self.chain.run(&batch, &self.keys, &mut |_, _, _| {});
                 match processed {
-                    Ok(processed) if processed.refused.is_empty() => {
+                    Ok(processed) if processed.failed.is_empty() => {
                         black_box(processed);
                     }
                     other => panic!("the records are good, and yet: {other:?}"),

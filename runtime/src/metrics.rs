@@ -1,5 +1,6 @@
 //! All metrics: names, help, labels. Workers count here, once, in plain atomic counters, and `/metrics` renders them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use metrics::{
@@ -8,6 +9,7 @@ use metrics::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::chain::{Count, Version};
+use crate::letter::Class;
 
 /// Records consumed. Label: `pipeline`.
 pub const RECORDS_IN: &str = "weir_records_in_total";
@@ -17,6 +19,12 @@ pub const RECORDS_OUT: &str = "weir_records_out_total";
 pub const RECORDS_DROPPED: &str = "weir_records_dropped_total";
 /// Records that a transform refused. Labels: `pipeline`, `transform`, `version`.
 pub const RECORDS_REFUSED: &str = "weir_records_refused_total";
+/// Records that went to the dead letter topic. Labels: `pipeline`, `transform` (empty if none was at fault), `class`.
+pub const RECORDS_DEAD_LETTERED: &str = "weir_records_dead_lettered_total";
+/// Records that were passed over because a transform failed on them. Labels: as [`RECORDS_DEAD_LETTERED`].
+pub const RECORDS_SKIPPED: &str = "weir_records_skipped_total";
+/// Transactions that ended. Labels: `pipeline`, `result` (`committed` or `aborted`).
+pub const TRANSACTIONS: &str = "weir_transactions_total";
 /// 1 while a pipeline's workers all run. Label: `pipeline`.
 pub const PIPELINE_UP: &str = "weir_pipeline_up";
 
@@ -36,6 +44,34 @@ pub struct Counters {
     pub records_out: Counter,
     /// One for each transform of the chain, in order.
     pub transforms: Vec<TransformCounters>,
+    /// See [`TRANSACTIONS`].
+    pub transactions_committed: Counter,
+    /// See [`TRANSACTIONS`].
+    pub transactions_aborted: Counter,
+    /// Of records that no transform failed on and Kafka didn't take.
+    undeliverable: Fates,
+}
+
+/// What a worker did, to be counted once it's certain.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Records consumed.
+    pub records_in: u64,
+    /// Records produced to the outputs and acknowledged.
+    pub records_out: u64,
+    /// What each step did, in order; empty for none.
+    pub counts: Vec<Count>,
+    /// Records that went to the dead letter topic: the step that failed on each, if one did, and how.
+    pub letters: Vec<(Option<usize>, Class)>,
+    /// Records that were passed over, likewise.
+    pub skipped: Vec<(Option<usize>, Class)>,
+}
+
+/// What became of failed records: one counter for each class.
+#[derive(Clone)]
+struct Fates {
+    dead_lettered: HashMap<Class, Counter>,
+    skipped: HashMap<Class, Counter>,
 }
 
 /// What a worker counts of one transform.
@@ -43,6 +79,7 @@ pub struct Counters {
 pub struct TransformCounters {
     dropped: Counter,
     refused: Counter,
+    fates: Fates,
 }
 
 impl Default for Metrics {
@@ -56,6 +93,15 @@ impl Default for Metrics {
             );
             describe_counter!(RECORDS_DROPPED, "Records that a transform decided to drop.");
             describe_counter!(RECORDS_REFUSED, "Records that a transform refused.");
+            describe_counter!(
+                RECORDS_DEAD_LETTERED,
+                "Records that went to the dead letter topic."
+            );
+            describe_counter!(
+                RECORDS_SKIPPED,
+                "Records that were passed over because a transform failed on them."
+            );
+            describe_counter!(TRANSACTIONS, "Transactions that ended.");
             describe_gauge!(
                 PIPELINE_UP,
                 "1 while all of the pipeline's workers run, otherwise 0."
@@ -99,6 +145,9 @@ impl Metrics {
         with_local_recorder(&*self.recorder, || Counters {
             records_in: counter!(RECORDS_IN, "pipeline" => pipeline.clone()),
             records_out: counter!(RECORDS_OUT, "pipeline" => pipeline.clone()),
+            transactions_committed: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "committed"),
+            transactions_aborted: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "aborted"),
+            undeliverable: Fates::new(&pipeline, "", &[Class::Output]),
             transforms: chain
                 .map(|version| {
                     let labels = [
@@ -109,6 +158,7 @@ impl Metrics {
                     TransformCounters {
                         dropped: counter!(RECORDS_DROPPED, &labels),
                         refused: counter!(RECORDS_REFUSED, &labels),
+                        fates: Fates::new(&pipeline, &version.transform, &Class::ALL),
                     }
                 })
                 .collect(),
@@ -125,10 +175,47 @@ impl Metrics {
     }
 }
 
-impl TransformCounters {
-    /// Adds what a step did with a batch.
-    pub fn add(&self, count: &Count) {
-        self.dropped.increment(count.dropped);
-        self.refused.increment(count.refused);
+impl Counters {
+    /// Counts what was done.
+    pub fn add(&self, tally: &Tally) {
+        self.records_in.increment(tally.records_in);
+        self.records_out.increment(tally.records_out);
+        for (counters, count) in self.transforms.iter().zip(&tally.counts) {
+            counters.dropped.increment(count.dropped);
+            counters.refused.increment(count.refused);
+        }
+        let fates = |step: Option<usize>| match step {
+            Some(step) => self.transforms.get(step).map(|it| &it.fates),
+            None => Some(&self.undeliverable),
+        };
+        for (step, class) in &tally.letters {
+            let counter = fates(*step).and_then(|it| it.dead_lettered.get(class));
+            counter.inspect(|it| it.increment(1));
+        }
+        for (step, class) in &tally.skipped {
+            let counter = fates(*step).and_then(|it| it.skipped.get(class));
+            counter.inspect(|it| it.increment(1));
+        }
+    }
+}
+
+impl Fates {
+    /// To be called with the recorder in place.
+    fn new(pipeline: &str, transform: &str, classes: &[Class]) -> Fates {
+        let of = |name: &'static str| {
+            let counter = |&class: &Class| {
+                let labels = [
+                    ("pipeline", pipeline.to_string()),
+                    ("transform", transform.to_string()),
+                    ("class", class.to_string()),
+                ];
+                (class, counter!(name, &labels))
+            };
+            classes.iter().map(counter).collect()
+        };
+        Fates {
+            dead_lettered: of(RECORDS_DEAD_LETTERED),
+            skipped: of(RECORDS_SKIPPED),
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::io::ReadLimit;
 use crate::kafka::{KafkaSink, KafkaSource, Start, Waker};
 use crate::metrics::Metrics;
 use crate::status::{self, State};
-use crate::worker::{Control, End, Settings, Worker};
+use crate::worker::{Control, End, Rules, Settings, Worker};
 
 /// A pipeline whose modules are loaded and have taken their configs.
 pub struct Pipeline {
@@ -242,6 +242,7 @@ impl Pipeline {
             .outputs
             .iter()
             .map(|it| it.topic.clone())
+            .chain(self.config.dead_letter.clone())
             .collect();
         KafkaSink::new(&cluster::producer(&self.config)?, &topics, waker)
     }
@@ -261,6 +262,14 @@ impl Pipeline {
                 bytes: self.config.batch.bytes.as_usize(),
             },
             in_flight: self.config.in_flight.as_usize(),
+            exactly_once: self.config.delivery == config::Delivery::ExactlyOnce,
+            transaction_bytes: self.config.transaction_bytes.as_usize(),
+            rules: self.config.transforms.iter().map(rules).collect(),
+            dead_letters: self
+                .config
+                .dead_letter
+                .as_ref()
+                .map(|_| self.config.outputs.len()),
             commit_interval: self.config.commit_interval,
             drain: self.config.drain_timeout,
         }
@@ -462,6 +471,15 @@ impl Crew<'_> {
 async fn stopping(phase: &mut watch::Receiver<Phase>) {
     // The sender gone means the same.
     let _ = phase.wait_for(|it| *it >= Phase::Stop).await;
+}
+
+fn rules(transform: &config::Transform) -> Rules {
+    Rules {
+        on_refused: transform.on_refused,
+        on_broken: transform.on_broken,
+        retries: transform.retries,
+        max_refused: transform.max_refused,
+    }
 }
 
 fn output_names(config: &config::Pipeline) -> Vec<String> {

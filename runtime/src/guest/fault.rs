@@ -6,6 +6,7 @@ use wasmtime::{Trap, WasmBacktrace, WasmCoreDump};
 
 use super::check::one_line;
 use super::limits::Exceeded;
+use crate::letter::Class;
 
 /// A guest broke: it must not be entered again. What it says is for the person who mends the transform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +24,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The class, as it stands in logs and metrics.
-    pub fn class(&self) -> &'static str {
+    /// Its class.
+    pub fn class(&self) -> Class {
         match self {
-            Fault::Trap(_) | Fault::Error(_) => "trap",
-            Fault::Deadline(_) => "deadline",
-            Fault::Memory(_) => "memory",
-            Fault::Output(_) => "output",
+            Fault::Trap(_) | Fault::Error(_) => Class::Trap,
+            Fault::Deadline(_) => Class::Deadline,
+            Fault::Memory(_) => Class::Memory,
+            Fault::Output(_) => Class::Output,
         }
     }
 
