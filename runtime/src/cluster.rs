@@ -106,21 +106,28 @@ fn all(topics: Vec<Result<Topic>>) -> Result<Vec<Topic>> {
     topics.into_iter().collect()
 }
 
-/// What the consumer of a worker is made with.
-pub fn consumer(pipeline: &config::Pipeline, worker: usize) -> Result<Settings, Refused> {
+/// What the consumer of a worker is made with; `instance_id` is a static member's.
+pub fn consumer(
+    pipeline: &config::Pipeline,
+    instance_id: Option<&str>,
+) -> Result<Settings, Refused> {
     consumer_settings(&ConsumerOptions {
         user: &pairs(&pipeline.consumer),
         group: &pipeline.group,
-        worker,
+        instance_id,
         buffer: pipeline.buffer.as_usize() as u64,
     })
 }
 
-/// What the producer of a worker is made with.
-pub fn producer(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
+/// What the producer of a worker is made with; `transactional_id` is that of one with transactions.
+pub fn producer(
+    pipeline: &config::Pipeline,
+    transactional_id: Option<&str>,
+) -> Result<Settings, Refused> {
     producer_settings(&ProducerOptions {
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
+        transactional_id,
     })
 }
 

@@ -68,8 +68,8 @@ impl Pipeline {
         };
         let mut problems = Vec::new();
         let clients = || {
-            cluster::consumer(config, 0)?.check()?;
-            cluster::producer(config)?.check()?;
+            cluster::consumer(config, None)?.check()?;
+            cluster::producer(config, None)?.check()?;
             Ok::<_, Error>(())
         };
         if let Err(why) = clients() {
@@ -221,7 +221,7 @@ impl Pipeline {
         crew.verdict
     }
 
-    fn source(&self, worker: usize, waker: &Waker) -> Result<KafkaSource> {
+    fn source(&self, waker: &Waker) -> Result<KafkaSource> {
         let topics: Vec<String> = self.config.inputs.iter().map(ToString::to_string).collect();
         let start = match self.config.start {
             config::Start::Earliest => Start::Earliest,
@@ -229,7 +229,7 @@ impl Pipeline {
             config::Start::Time(time) => Start::Time(time),
         };
         KafkaSource::new(
-            &cluster::consumer(&self.config, worker)?,
+            &cluster::consumer(&self.config, None)?,
             &topics,
             start,
             waker,
@@ -244,7 +244,7 @@ impl Pipeline {
             .map(|it| it.topic.clone())
             .chain(self.config.dead_letter.clone())
             .collect();
-        KafkaSink::new(&cluster::producer(&self.config)?, &topics, waker)
+        KafkaSink::new(&cluster::producer(&self.config, None)?, &topics, waker)
     }
 
     fn settings(&self, worker: usize) -> Settings {
@@ -444,7 +444,7 @@ impl Crew<'_> {
             .stack_size(WORKER_STACK)
             .spawn(move || {
                 let work = || -> Result<End> {
-                    let source = pipeline.source(number, &waker)?;
+                    let source = pipeline.source(&waker)?;
                     let sink = pipeline.sink(&waker)?;
                     let settings = pipeline.settings(number);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())

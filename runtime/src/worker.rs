@@ -19,7 +19,8 @@ use tracing::{info, warn};
 use crate::chain::{Broken, Chain, Failed, Processed, Version};
 use crate::guest::{Level, Log};
 use crate::io::{
-    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered, Unread,
+    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, TransactionError,
+    Undelivered, Unread,
 };
 use crate::letter::Class;
 use crate::metrics::{Counters, Tally};
@@ -432,6 +433,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Err(SendError::Full) => self.wait_for_room()?,
                 Err(SendError::Record(cause)) => return Err(Unsent::Record(cause)),
                 Err(SendError::Fatal(cause)) => return Err(Unsent::Producer(cause)),
+                Err(SendError::Transaction(why)) => return Err(Unsent::Producer(why.into_cause())),
             }
         }
     }
@@ -499,7 +501,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
             };
             self.count(tally, 0);
         }
-        served.context("serving the producer")
+        served
+            .map_err(TransactionError::into_cause)
+            .context("serving the producer")
     }
 
     /// Takes in what became of records that were sent, and has those read again that failed.

@@ -383,7 +383,7 @@ impl Sink for FakeSink {
         })
     }
 
-    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), Error> {
+    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), TransactionError> {
         let (ready, failed) = self.0.told(|state| {
             let mut ready = std::mem::take(&mut state.ready);
             if !state.corked {
@@ -395,7 +395,7 @@ impl Sink for FakeSink {
         });
         ready.into_iter().for_each(settle);
         match failed {
-            true => Err(anyhow!("the producer is fenced")),
+            true => Err(TransactionError::Fatal(anyhow!("the producer is fenced"))),
             false => Ok(()),
         }
     }

@@ -135,6 +135,7 @@ impl Running<'_> {
         let options = ProducerOptions {
             user: &[("bootstrap.servers", self.servers)],
             in_flight: 8 << 20,
+            transactional_id: None,
         };
         let waker = Waker::new()?;
         let sink = KafkaSink::new(&producer_settings(&options)?, &topics, &waker)?;

@@ -1,12 +1,8 @@
 //! Offsets with a note: what a group keeps beside an offset, which Kafka calls its metadata.
 
-use std::ffi::CString;
 use std::slice;
 
-use anyhow::{Context, Error};
-use rdkafka_sys as sys;
-
-use super::{Failure, PartitionList, take_error};
+use super::PartitionList;
 
 impl PartitionList {
     /// Puts a note beside an offset, in place of the one that is there.
@@ -56,27 +52,5 @@ impl PartitionList {
                 })
                 .collect()
         }
-    }
-}
-
-/// The membership of a group that has no members, as a source's client would write its own down.
-pub(in crate::kafka) fn membership_of(group: &str) -> Result<Vec<u8>, Error> {
-    let name = CString::new(group)
-        .with_context(|| format!("a group's name can't have a NUL byte: {group:?}"))?;
-    let (mut buffer, mut size) = (std::ptr::null_mut(), 0);
-    // SAFETY: the name is NUL-terminated and copied; the membership is ours until it's destroyed; the bytes that it is
-    // written to are ours, `size` of them, and freed with the C library's `free` once copied. The error is ours.
-    unsafe {
-        let membership = sys::rd_kafka_consumer_group_metadata_new(name.as_ptr());
-        let written = take_error(sys::rd_kafka_consumer_group_metadata_write(
-            membership,
-            &mut buffer,
-            &mut size,
-        ));
-        sys::rd_kafka_consumer_group_metadata_destroy(membership);
-        written.map_err(|failure: Failure| Error::from(failure))?;
-        let bytes = slice::from_raw_parts(buffer.cast::<u8>(), size).to_vec();
-        libc::free(buffer);
-        Ok(bytes)
     }
 }
