@@ -2,9 +2,13 @@
 //!
 //! - `filter`: which of them are meant.
 //! - `progress`: which were replayed, as their group keeps it.
+//! - `replay`: each letter's way, once: `passage` says what would be written, `post` writes it.
 
 mod filter;
+mod passage;
+mod post;
 mod progress;
+mod replay;
 
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -20,7 +24,10 @@ use crate::letter::{self, Letter};
 use crate::record::Batch;
 
 pub use filter::Filter;
-pub use progress::{NOTE_MAX, Progress, Walk};
+pub use passage::{Back, Failure, Fate, Passage, Through};
+pub use post::Post;
+pub use progress::Progress;
+pub use replay::{Job, Report, Seen, replay};
 
 /// How long to wait for the next records.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -242,7 +249,7 @@ mod tests {
     use super::*;
     use crate::letter::Class;
 
-    fn entry(headers: &[(&str, Option<&str>)], replays: u32) -> Entry {
+    pub(super) fn entry(headers: &[(&str, Option<&str>)], replays: u32) -> Entry {
         let own = |(name, value): &(&str, Option<&str>)| {
             (name.as_bytes().to_vec(), value.map(|it| it.into()))
         };

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod list;
+mod replay;
 mod show;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ pub fn dead_letters(args: &args::DeadLetters) -> Result<()> {
     match &args.action {
         Action::List(args) => list::list(args),
         Action::Show(args) => show::show(args),
-        Action::Replay(_) => todo!(),
+        Action::Replay(args) => replay::run(args),
         Action::Count(args) => list::count(args),
     }
 }
