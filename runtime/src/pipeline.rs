@@ -28,6 +28,8 @@ use crate::worker::{Control, End, Rules, Settings, Worker};
 pub struct Pipeline {
     config: config::Pipeline,
     id_key: Option<config::Secret>,
+    /// The process's name.
+    instance: String,
     modules: Vec<Module>,
 }
 
@@ -61,6 +63,7 @@ impl Pipeline {
         host: &Host,
         config: &config::Pipeline,
         id_key: Option<&config::Secret>,
+        instance: &str,
     ) -> Result<Pipeline, Vec<Problem>> {
         let problem = |line: usize, why: Error| Problem {
             line: Some(line),
@@ -68,8 +71,8 @@ impl Pipeline {
         };
         let mut problems = Vec::new();
         let clients = || {
-            cluster::consumer(config, None)?.check()?;
-            cluster::producer(config, None)?.check()?;
+            cluster::consumer(config, instance, 0)?.check()?;
+            cluster::producer(config, instance, 0)?.check()?;
             Ok::<_, Error>(())
         };
         if let Err(why) = clients() {
@@ -100,6 +103,7 @@ impl Pipeline {
             true => Ok(Pipeline {
                 config: config.clone(),
                 id_key: id_key.cloned(),
+                instance: instance.to_string(),
                 modules,
             }),
             false => Err(problems),
@@ -221,7 +225,7 @@ impl Pipeline {
         crew.verdict
     }
 
-    fn source(&self, waker: &Waker) -> Result<KafkaSource> {
+    fn source(&self, worker: usize, waker: &Waker) -> Result<KafkaSource> {
         let topics: Vec<String> = self.config.inputs.iter().map(ToString::to_string).collect();
         let start = match self.config.start {
             config::Start::Earliest => Start::Earliest,
@@ -229,14 +233,14 @@ impl Pipeline {
             config::Start::Time(time) => Start::Time(time),
         };
         KafkaSource::new(
-            &cluster::consumer(&self.config, None)?,
+            &cluster::consumer(&self.config, &self.instance, worker)?,
             &topics,
             start,
             waker,
         )
     }
 
-    fn sink(&self, waker: &Waker) -> Result<KafkaSink> {
+    fn sink(&self, worker: usize, waker: &Waker) -> Result<KafkaSink> {
         let topics: Vec<String> = self
             .config
             .outputs
@@ -244,7 +248,11 @@ impl Pipeline {
             .map(|it| it.topic.clone())
             .chain(self.config.dead_letter.clone())
             .collect();
-        KafkaSink::new(&cluster::producer(&self.config, None)?, &topics, waker)
+        KafkaSink::new(
+            &cluster::producer(&self.config, &self.instance, worker)?,
+            &topics,
+            waker,
+        )
     }
 
     fn settings(&self, worker: usize) -> Settings {
@@ -444,8 +452,8 @@ impl Crew<'_> {
             .stack_size(WORKER_STACK)
             .spawn(move || {
                 let work = || -> Result<End> {
-                    let source = pipeline.source(&waker)?;
-                    let sink = pipeline.sink(&waker)?;
+                    let source = pipeline.source(number, &waker)?;
+                    let sink = pipeline.sink(number, &waker)?;
                     let settings = pipeline.settings(number);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
                 };

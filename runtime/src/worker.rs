@@ -106,8 +106,8 @@ struct Work {
 enum Unsent {
     /// It can't be sent, whatever happens.
     Record(Error),
-    /// The producer can't go on.
-    Producer(Error),
+    /// The producer can't go on, or the transaction can't.
+    Producer(TransactionError),
     /// The worker ends.
     End(End),
     /// The transaction has to be rolled back first.
@@ -432,8 +432,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Ok(()) => return Ok(()),
                 Err(SendError::Full) => self.wait_for_room()?,
                 Err(SendError::Record(cause)) => return Err(Unsent::Record(cause)),
-                Err(SendError::Fatal(cause)) => return Err(Unsent::Producer(cause)),
-                Err(SendError::Transaction(why)) => return Err(Unsent::Producer(why.into_cause())),
+                // Another try may go well.
+                Err(SendError::Fatal(cause)) => {
+                    return Err(Unsent::Producer(TransactionError::Abort(cause)));
+                }
+                Err(SendError::Transaction(why)) => return Err(Unsent::Producer(why)),
             }
         }
     }
@@ -452,13 +455,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 self.partitions.cut(tag, offset, records);
                 Err(end)
             }
-            Unsent::Producer(cause) => {
+            Unsent::Producer(why) => {
                 self.partitions.cut(tag, offset, records);
-                let cause = cause.context("the producer can't go on");
-                match self.transaction {
-                    None => Err(End::Failed(cause)),
-                    Some(_) => self.roll_back(cause),
-                }
+                self.recover(why.context("the producer can't go on"))
             }
             Unsent::Aborted => {
                 self.partitions.cut(tag, offset, records);
@@ -488,7 +487,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     /// Notes what became of records that were sent.
-    fn take_deliveries(&mut self) -> Result<(), Error> {
+    fn take_deliveries(&mut self) -> Result<(), TransactionError> {
         let partitions = &mut self.partitions;
         let served = self
             .sink
@@ -501,22 +500,20 @@ impl<S: Source, K: Sink> Worker<S, K> {
             };
             self.count(tally, 0);
         }
-        served
-            .map_err(TransactionError::into_cause)
-            .context("serving the producer")
+        served.map_err(|why| why.context("serving the producer"))
     }
 
     /// Takes in what became of records that were sent, and has those read again that failed.
     fn settle(&mut self) -> Result<(), End> {
-        let served = self.take_deliveries();
+        if let Err(why) = self.take_deliveries() {
+            return self.recover(why);
+        }
         if self.transaction.is_some() {
-            return match (served, self.partitions.failure()) {
-                (Err(cause), _) => self.roll_back(cause),
-                (Ok(()), Some(cause)) => self.roll_back_for(cause),
-                (Ok(()), None) => Ok(()),
+            return match self.partitions.failure() {
+                Some(cause) => self.roll_back_for(cause),
+                None => Ok(()),
             };
         }
-        served.map_err(End::Failed)?;
         while let Some((id, offset, cause)) = self.partitions.rewind() {
             let (Undelivered::Failed(why) | Undelivered::Refused(why)) = cause;
             warn!(

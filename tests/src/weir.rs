@@ -46,6 +46,18 @@ impl Weir {
     /// As [`Weir::start`], with more arguments for `weir run`.
     #[track_caller]
     pub fn start_with(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
+        let listen = ["--listen", "127.0.0.1:0"];
+        Weir::spawn(scratch, config, &[&listen, arguments].concat())
+    }
+
+    /// As [`Weir::start`], with nothing said about the admin endpoints' port.
+    #[track_caller]
+    pub fn start_plain(scratch: &Scratch, config: &str) -> Weir {
+        Weir::spawn(scratch, config, &[])
+    }
+
+    #[track_caller]
+    fn spawn(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
         let number = (1..)
             .find(|number| !scratch.path().join(format!("weir-{number}.log")).exists())
             .expect("a folder holds fewer files than there are numbers");
@@ -57,7 +69,6 @@ impl Weir {
                 .arg("run")
                 .arg("-c")
                 .arg(config)
-                .args(["--listen", "127.0.0.1:0"])
                 .args(arguments)
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
@@ -108,28 +119,40 @@ impl Weir {
     ) -> Finished {
         let files = must(tempfile::tempdir_in(scratch.path()));
         let stderr = files.path().join("stderr");
+        let mut weir = Weir::spawn_to(scratch, arguments, stdout, stderr.clone());
+        let code = weir.wait_exit(deadline);
+        Finished {
+            code,
+            stdout: String::new(),
+            stderr: read(&stderr),
+        }
+    }
+
+    /// Starts any `weir` command in the scratch folder. What it prints to standard output is forgotten.
+    #[track_caller]
+    pub fn spawn(scratch: &Scratch, arguments: &[&str]) -> Weir {
+        let (_, log) = must(must(tempfile::NamedTempFile::new_in(scratch.path())).keep());
+        Weir::spawn_to(scratch, arguments, Stdio::null(), log)
+    }
+
+    #[track_caller]
+    fn spawn_to(scratch: &Scratch, arguments: &[&str], stdout: Stdio, log: PathBuf) -> Weir {
         let child = must(
             Command::new(program())
                 .args(arguments)
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
                 .stdout(stdout)
-                .stderr(must(File::create(&stderr)))
+                .stderr(must(File::create(&log)))
                 .spawn(),
         );
         let watchdog = must(Watchdog::over(&child, None));
-        let mut weir = Weir {
+        Weir {
             child,
             watchdog: Some(watchdog),
             admin: OnceCell::new(),
-            log: stderr.clone(),
+            log,
             exit: None,
-        };
-        let code = weir.wait_exit(deadline);
-        Finished {
-            code,
-            stdout: String::new(),
-            stderr: read(&stderr),
         }
     }
 
@@ -139,7 +162,7 @@ impl Weir {
     }
 
     /// Where the admin endpoints are, once the process has said so.
-    fn admin(&self) -> Option<SocketAddr> {
+    pub fn admin(&self) -> Option<SocketAddr> {
         if self.admin.get().is_none() {
             let log = self.log();
             let (_, after) = log.split_once("admin endpoints listen=")?;

@@ -53,21 +53,6 @@ pub(super) fn check_drain(
     }
 }
 
-/// Each worker has a name of its own in the group; there can't be two.
-pub(super) fn check_membership(pipeline: &Pipeline, problems: &mut Problems) {
-    const KEY: &str = "group.instance.id";
-    let given = pipeline.consumer.iter().find(|it| it.key == KEY);
-    if let Some(setting) = given.filter(|_| pipeline.static_membership) {
-        problems.at(
-            setting.line,
-            format!(
-                "with static_membership in pipeline \"{}\", Weir names each worker itself; take \"{KEY}\" out",
-                pipeline.name
-            ),
-        );
-    }
-}
-
 /// With exactly-once, brokers give up on a transaction that isn't committed in time, and it could never be if its own
 /// interval, or one call of a guest, took longer.
 pub(super) fn check_transactions(commit_line: usize, pipeline: &Pipeline, problems: &mut Problems) {

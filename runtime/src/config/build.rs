@@ -6,8 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use super::across::{
-    Built, Written, check_drain, check_groups, check_loops, check_membership, check_servers,
-    check_transactions,
+    Built, Written, check_drain, check_groups, check_loops, check_servers, check_transactions,
 };
 use super::bounds::{bounded_count, bounded_duration, bounded_size};
 use super::document::{Problems, Text};
@@ -271,7 +270,6 @@ fn build_pipeline(
         delivery,
         name,
     };
-    check_membership(&pipeline, problems);
     if delivery == Delivery::ExactlyOnce {
         let commit_line = raw.commit_interval.map_or(line, |commit| commit.line);
         check_transactions(commit_line, &pipeline, problems);

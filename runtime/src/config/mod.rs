@@ -155,6 +155,15 @@ pub enum Partitioning {
     Same,
 }
 
+impl fmt::Display for Partitioning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Partitioning::Key => "key",
+            Partitioning::Same => "same",
+        })
+    }
+}
+
 /// What is promised about each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -162,6 +171,15 @@ pub enum Delivery {
     AtLeastOnce,
     /// Each counts once for whoever reads committed records alone.
     ExactlyOnce,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Delivery::AtLeastOnce => "at-least-once",
+            Delivery::ExactlyOnce => "exactly-once",
+        })
+    }
 }
 
 /// What becomes of a record that a transform can't process.
@@ -173,6 +191,16 @@ pub enum Policy {
     Skip,
     /// The pipeline stops before it.
     Stop,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Policy::DeadLetter => "dead-letter",
+            Policy::Skip => "skip",
+            Policy::Stop => "stop",
+        })
+    }
 }
 
 /// How many of the last records may fail in a transform before the pipeline stops: the transform, rather than the records,

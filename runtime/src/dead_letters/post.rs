@@ -51,9 +51,8 @@ impl Post {
     /// A producer for what a passage writes. It takes the place of any other replay of the pipeline, whose transaction has
     /// ended when this returns: what was replayed is to be looked up after this.
     pub fn open(pipeline: &config::Pipeline, passage: &Passage, topic: &Arc<str>) -> Result<Post> {
-        let id = format!("weir-{}-{}-replay", pipeline.group, pipeline.name);
         let waker = Waker::new()?;
-        let settings = cluster::producer(pipeline, Some(&id))?;
+        let settings = cluster::replayer(pipeline)?;
         let mut post = Post {
             sink: KafkaSink::new(&settings, &passage.topics(pipeline), &waker)?,
             waker,

@@ -69,15 +69,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     return Err(End::Stopped);
                 }
                 Ok(Progress::Pending) => {}
-                Err(
-                    TransactionError::Abort(cause)
-                    | TransactionError::Fatal(cause)
-                    | TransactionError::Fenced(cause),
-                ) => {
+                Err(why) => {
                     self.give_up();
-                    return Err(End::Failed(
-                        cause.context("can't ready the producer for transactions"),
-                    ));
+                    let cause = why.context("can't ready the producer for transactions");
+                    return Err(End::Failed(cause.into_cause()));
                 }
             }
         }
@@ -122,7 +117,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Ok(Progress::Pending) => {}
                 Err(why) => return self.recover(why),
             }
-            self.take_deliveries().map_err(End::Failed)?;
+            if let Err(why) = self.take_deliveries() {
+                return self.recover(why);
+            }
             if self.control.hurrying() || self.control.stopping() && Instant::now() > deadline {
                 return Err(End::Stopped);
             }
@@ -137,13 +134,16 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
         }
         self.partitions.committed(&offsets);
-        self.take_deliveries().map_err(End::Failed)?;
+        let served = self.take_deliveries();
         if let Some(transaction) = &mut self.transaction {
             transaction.aborted = 0;
             for tally in transaction.end() {
                 self.counters.add(&tally);
             }
             self.counters.transactions_committed.increment(1);
+        }
+        if let Err(why) = served {
+            return self.recover(why);
         }
         for work in done {
             self.send(work?)?;
@@ -186,8 +186,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
         self.abort(cause, Some(back_off(aborted)))
     }
 
-    /// Does what an error asks for.
-    fn recover(&mut self, why: TransactionError) -> Result<(), End> {
+    /// Does what an error of the producer asks for. Without transactions the worker is started anew.
+    pub(super) fn recover(&mut self, why: TransactionError) -> Result<(), End> {
+        if self.transaction.is_none() {
+            return Err(End::Failed(why.into_cause()));
+        }
         match why {
             TransactionError::Abort(cause) => self.roll_back(cause),
             TransactionError::Fatal(cause) => self.replace(cause),
@@ -222,7 +225,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
         }
         // What was on its way has come back by now.
-        self.take_deliveries().map_err(End::Failed)?;
+        if let Err(why) = self.take_deliveries() {
+            return self.replace(why.into_cause().context(cause));
+        }
         warn!(
             pipeline = self.settings.pipeline,
             worker = self.settings.worker,

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::dead_letters::{
     Back, DeadLetters, Entry, Fate, Job, Passage, Post, Report, Seen, Through, replay,
 };
+use crate::instance::Instance;
 
 /// Replays dead letters.
 pub fn run(args: &Replay) -> Result<()> {
@@ -74,7 +75,7 @@ fn work(
             (pipeline, Passage::Back(back))
         }
         false => {
-            let app = load_app(config)?;
+            let app = load_app(config, Instance::unheld("replay"))?;
             let loaded = &app.pipelines()[0];
             let pipeline = loaded.config().clone();
             let cluster = Cluster::look(&pipeline)?;

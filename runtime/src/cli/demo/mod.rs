@@ -87,7 +87,7 @@ pub fn run(args: &Demo) -> Result<()> {
     let config = config(&servers, &input, &output, &suffix, mock.is_some())?;
     let host = Host::new(Compiler::this_program(), cache())?;
     let path = config.path.clone();
-    let pipeline = Pipeline::load(&host, &config.pipelines[0], None)
+    let pipeline = Pipeline::load(&host, &config.pipelines[0], None, "demo")
         .map_err(|problems| ConfigError { path, problems })?;
     let pipeline = Arc::new(pipeline);
     let demo = Running {

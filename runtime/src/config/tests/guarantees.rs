@@ -289,10 +289,4 @@ fn instances_and_members_have_names_that_kafka_takes() {
         "static_membership = 'yes'",
         r#""static_membership" in [pipelines.stocks] must be true or false, not a string"#,
     );
-    let own = "consumer = { 'group.instance.id' = 'x' }";
-    good(&GOOD.replacen("input", &format!("{own}\ninput"), 1));
-    pipeline(
-        &format!("{own}\nstatic_membership = true"),
-        r#"with static_membership in pipeline "stocks", Weir names each worker itself; take "group.instance.id" out"#,
-    );
 }
