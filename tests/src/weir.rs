@@ -130,7 +130,7 @@ impl Weir {
 
     /// Starts any `weir` command in the scratch folder. What it prints to standard output is forgotten.
     #[track_caller]
-    pub fn spawn(scratch: &Scratch, arguments: &[&str]) -> Weir {
+    pub fn start_command(scratch: &Scratch, arguments: &[&str]) -> Weir {
         let (_, log) = must(must(tempfile::NamedTempFile::new_in(scratch.path())).keep());
         Weir::spawn_to(scratch, arguments, Stdio::null(), log)
     }

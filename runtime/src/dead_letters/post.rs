@@ -30,6 +30,8 @@ pub struct Post {
     pipeline: String,
     group: String,
     topic: Arc<str>,
+    /// The transaction's number, which its records are tagged with: deliveries of an aborted one may come in the next.
+    number: u64,
 }
 
 /// Why a transaction came to nothing. Nothing of it counts.
@@ -59,6 +61,7 @@ impl Post {
             pipeline: pipeline.name.clone(),
             group: replay_group(pipeline),
             topic: topic.clone(),
+            number: 0,
         };
         post.finish("opening the producer", |sink| sink.open(TICK))
             .map_err(|why| post.explain(why))?;
@@ -73,6 +76,7 @@ impl Post {
         progress: &Progress,
     ) -> Result<(), Unposted> {
         let noted = self.note(partition, progress)?;
+        self.number += 1;
         self.sink.begin().map_err(|why| self.explain(why))?;
         match self.send_all(letters).and_then(|()| self.commit(&noted)) {
             Ok(()) => Ok(()),
@@ -142,7 +146,7 @@ impl Post {
             headers: &headers,
             header_range: (0, parcel.headers.len()),
             appended: &parcel.appended,
-            tag: 0,
+            tag: self.number,
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -166,7 +170,11 @@ impl Post {
     /// How many deliveries came back. An error if one failed.
     fn settle(&mut self) -> Result<usize, Unposted> {
         let (mut count, mut failed, mut refused) = (0, None, None);
-        let served = self.sink.deliveries(&mut |(_, result)| {
+        let number = self.number;
+        let served = self.sink.deliveries(&mut |(tag, result)| {
+            if tag != number {
+                return;
+            }
             count += 1;
             match result {
                 Ok(()) => {}
