@@ -180,6 +180,15 @@ fn all(topics: Vec<Result<Topic>>) -> Result<Vec<Topic>> {
     topics.into_iter().collect()
 }
 
+/// The `max.message.bytes` of topics that the pipeline writes to, where the cluster says.
+pub fn max_message_bytes(
+    pipeline: &config::Pipeline,
+    topics: &[String],
+) -> Result<Vec<Option<u64>>> {
+    let (admin, _) = open(&pipeline.producer)?;
+    admin.max_message_bytes(topics)
+}
+
 /// What the consumer of a worker is made with.
 pub fn consumer(
     pipeline: &config::Pipeline,
@@ -207,6 +216,22 @@ pub fn producer(
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
         transactional_id: id.as_deref(),
+        max_message_bytes,
+    })
+}
+
+/// What the producer of a replay of the pipeline's dead letters is made with. It has transactions whatever the pipeline's
+/// delivery is, under a name that all replays of the pipeline share. `max_message_bytes` are those of the topics that it
+/// writes to.
+pub fn replayer(
+    pipeline: &config::Pipeline,
+    max_message_bytes: &[Option<u64>],
+) -> Result<Settings, Refused> {
+    let config::Pipeline { group, name, .. } = pipeline;
+    producer_settings(&ProducerOptions {
+        user: &pairs(&pipeline.producer),
+        in_flight: pipeline.in_flight.as_usize() as u64,
+        transactional_id: Some(&format!("weir-{group}-{name}-replay")),
         max_message_bytes,
     })
 }

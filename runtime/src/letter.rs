@@ -168,7 +168,8 @@ impl Letter {
     }
 }
 
-fn show_time(millis: i64) -> String {
+/// A time as it stands in headers: RFC 3339, UTC, milliseconds. 1970 if it's beyond what can be written so.
+pub fn show_time(millis: i64) -> String {
     let time = DateTime::from_timestamp_millis(millis).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -5,6 +5,7 @@
 //! - [`guest`], [`chain`]: the sandbox, and a pipeline's transforms in it. Only `guest` names wasmtime.
 //! - [`io`], [`kafka`], [`cluster`]: where records come from and go to. Only `kafka` names librdkafka.
 //! - [`record`], [`ids`]: records in columns, and the keys that stable ids are drawn from.
+//! - [`letter`], [`dead_letters`]: how a dead letter is written, and what can be done with those that there are.
 //! - [`config`], [`cli`], [`fake`]: the config file, the commands, and made-up records.
 //! - [`admin`], [`status`], [`metrics`]: what can be seen from outside. Only `admin` names axum.
 
@@ -14,6 +15,7 @@ pub mod chain;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod dead_letters;
 pub mod fake;
 pub mod guest;
 pub mod ids;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use weir::cli::args::{Cli, Command};
-use weir::cli::{self, UsageError, check, demo, inspect, offsets, produce, run};
+use weir::cli::{self, UsageError, check, dead_letters, demo, inspect, offsets, produce, run};
 use weir::guest::compile_stdin;
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(args),
         Command::Offsets(args) => offsets::offsets(args),
+        Command::DeadLetters(args) => dead_letters::dead_letters(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Produce(args) => produce::run(args),
         Command::Demo(args) => demo::run(args),

@@ -101,6 +101,21 @@ impl Pipeline {
         pipeline
     }
 
+    /// Lines for the table of each of its transforms.
+    pub fn in_transforms(mut self, lines: &str) -> Pipeline {
+        for transform in &mut self.transforms {
+            transform.push('\n');
+            transform.push_str(lines);
+        }
+        self
+    }
+
+    /// The same pipeline with a group of its own.
+    pub fn regroup(mut self) -> Pipeline {
+        self.group = Topic::unique_name();
+        self
+    }
+
     /// Its consumer group.
     pub fn group(&self) -> &str {
         &self.group

@@ -34,7 +34,7 @@ pub use config::{Pipeline, config, config_at};
 pub use proxy::Proxy;
 pub use rustix::process::Signal;
 pub use scratch::Scratch;
-pub use topic::{Consumed, Record, Topic};
+pub use topic::{Consumed, Header, Record, Topic};
 pub use weir::{Finished, Weir, guest};
 
 /// A deadline for what takes seconds on an idle machine.

@@ -119,28 +119,40 @@ impl Weir {
     ) -> Finished {
         let files = must(tempfile::tempdir_in(scratch.path()));
         let stderr = files.path().join("stderr");
+        let mut weir = Weir::spawn_to(scratch, arguments, stdout, stderr.clone());
+        let code = weir.wait_exit(deadline);
+        Finished {
+            code,
+            stdout: String::new(),
+            stderr: read(&stderr),
+        }
+    }
+
+    /// Starts any `weir` command in the scratch folder. What it prints to standard output is forgotten.
+    #[track_caller]
+    pub fn start_command(scratch: &Scratch, arguments: &[&str]) -> Weir {
+        let (_, log) = must(must(tempfile::NamedTempFile::new_in(scratch.path())).keep());
+        Weir::spawn_to(scratch, arguments, Stdio::null(), log)
+    }
+
+    #[track_caller]
+    fn spawn_to(scratch: &Scratch, arguments: &[&str], stdout: Stdio, log: PathBuf) -> Weir {
         let child = must(
             Command::new(program())
                 .args(arguments)
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
                 .stdout(stdout)
-                .stderr(must(File::create(&stderr)))
+                .stderr(must(File::create(&log)))
                 .spawn(),
         );
         let watchdog = must(Watchdog::over(&child, None));
-        let mut weir = Weir {
+        Weir {
             child,
             watchdog: Some(watchdog),
             admin: OnceCell::new(),
-            log: stderr.clone(),
+            log,
             exit: None,
-        };
-        let code = weir.wait_exit(deadline);
-        Finished {
-            code,
-            stdout: String::new(),
-            stderr: read(&stderr),
         }
     }
 

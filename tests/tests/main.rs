@@ -2,6 +2,8 @@
 
 /// Commands that run to their end: check, offsets, inspect, produce, demo.
 mod commands;
+/// Dead letters seen from outside, and their replay.
+mod dead_letters;
 /// Crashes, signals, and processes that come and go: nothing is lost.
 mod delivery;
 /// The same, and nothing twice.

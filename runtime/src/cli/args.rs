@@ -10,6 +10,7 @@ use chrono::DateTime;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::dead_letters::args::DeadLetters;
 use crate::config::{check_instance, parse_duration};
 use crate::fake::Subject;
 
@@ -40,6 +41,8 @@ pub enum Command {
     Check(Check),
     /// Show how far the pipelines' groups have read, or reset a stopped one
     Offsets(Offsets),
+    /// List, show, count and replay the records that a pipeline couldn't process
+    DeadLetters(DeadLetters),
     /// Show what a module is, what it imports, and what config it takes
     Inspect(Inspect),
     /// Write made-up records to a topic
@@ -476,6 +479,11 @@ mod tests {
             "weir inspect",
             "weir offsets reset stocks",
             "weir offsets reset stocks --to never",
+            "weir dead-letters",
+            "weir dead-letters list --class late",
+            "weir dead-letters list --since yesterday",
+            "weir dead-letters show stocks",
+            "weir dead-letters replay --limit 0",
             "weir produce --topic t cars",
             "weir produce pizza",
             "weir produce --topic t pizza --count 0",

@@ -1,7 +1,8 @@
-//! The command line: what can be typed ([`args`]), and what people see ([`table`], [`text`], [`produce`], [`demo`]).
+//! The command line: what can be typed ([`args`]), and what people see ([`table`], [`text`], [`produce`], [`demo`], [`dead_letters`]).
 
 pub mod args;
 pub mod check;
+pub mod dead_letters;
 pub mod demo;
 pub mod inspect;
 pub mod offsets;

@@ -172,7 +172,8 @@ impl Group<'_> {
     }
 }
 
-fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Pipeline> {
+/// The pipeline of this name.
+pub(super) fn named<'a>(config: &'a Config, name: &str) -> Result<&'a Pipeline> {
     let found = config.pipelines.iter().find(|it| it.name == name);
     found.ok_or_else(|| {
         let names: Vec<&str> = config.pipelines.iter().map(|it| it.name.as_str()).collect();

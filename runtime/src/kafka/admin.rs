@@ -118,6 +118,20 @@ impl Admin {
         Ok(topics.iter().map(of).collect())
     }
 
+    /// Kafka's id of a topic; `None` if there's no topic of this name.
+    pub fn topic_id(&self, name: &str) -> Result<Option<[u8; 16]>, Error> {
+        let described = self
+            .client
+            .describe_topics(&[name.to_string()], self.timeout)
+            .with_context(|| format!("can't ask the cluster for the id of topic \"{name}\""))?;
+        match described.into_iter().next() {
+            Some((_, Ok(topic))) => Ok(Some(topic.id)),
+            Some((_, Err(failure))) if failure.code == Code::UNKNOWN_TOPIC_OR_PART => Ok(None),
+            Some((_, Err(failure))) => Err(anyhow!("topic \"{name}\": {failure}")),
+            None => Err(anyhow!("the cluster's answer leaves topic \"{name}\" out")),
+        }
+    }
+
     /// The names of all topics that this user may see and that match a pattern, sorted.
     pub fn matching(&self, pattern: &str) -> Result<Vec<String>, Error> {
         let regex = Regex::new(pattern).with_context(|| format!("not a pattern: {pattern}"))?;

@@ -388,63 +388,73 @@ impl Drop for KafkaSource {
 }
 
 impl Partition {
-    /// Records from those in hand, of which the first is one, up to the limit and to the first that is none.
+    /// See [`take`].
     fn take(&mut self, partition: &TopicPartition, limit: ReadLimit) -> Result<Batch, Error> {
-        let in_hand = self.queue.in_hand();
-        let in_hand = &in_hand[..in_hand.len().min(limit.records.max(1))];
-        let (mut keys, mut values) = (0, 0);
-        for message in in_hand {
-            keys += message.key().map_or(0, <[u8]>::len);
-            values += message.value().map_or(0, <[u8]>::len);
-        }
-        let mut batch = Batch::new(partition.topic.clone(), partition.partition);
-        batch.keys = Column::with_capacity(in_hand.len(), keys.min(limit.bytes));
-        batch.values = Column::with_capacity(in_hand.len(), values.min(limit.bytes));
-        batch.timestamps.reserve(in_hand.len());
-        batch.offsets.reserve(in_hand.len());
-        let mut bytes = 0;
-        for message in in_hand {
-            if !message.code().is_none() {
-                break;
-            }
-            let (key, value) = (message.key(), message.value());
-            let headers = message.headers().map_err(|code| {
-                anyhow!(
-                    "the headers of {partition} at offset {}: {code}",
-                    message.offset()
-                )
-            })?;
-            bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-            if !headers.is_empty() {
-                bytes += headers
-                    .clone()
-                    .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
-                    .sum::<usize>();
-            }
-            let index = batch.len();
-            if index > 0 && bytes > limit.bytes {
-                break;
-            }
-            batch.headers.push_record(index, headers);
-            batch.keys.push(key);
-            batch.values.push(value);
-            let (timestamp, kind) = message.timestamp();
-            if kind != TimestampType::CreateTime || !batch.timestamp_types.is_empty() {
-                batch
-                    .timestamp_types
-                    .resize(index, TimestampType::CreateTime);
-                batch.timestamp_types.push(kind);
-            }
-            batch.timestamps.push(timestamp);
-            batch.offsets.push(message.offset() as u64);
-        }
+        let batch = take(&mut self.queue, partition, limit)?;
         if let Some(last) = batch.offsets.last() {
             self.next = last + 1;
         }
-        let count = batch.len();
-        self.queue.free(count);
         Ok(batch)
     }
+}
+
+/// Records from those in hand, of which the first is one, up to the limit and to the first that is none.
+pub(super) fn take(
+    queue: &mut PartitionQueue,
+    partition: &TopicPartition,
+    limit: ReadLimit,
+) -> Result<Batch, Error> {
+    let in_hand = queue.in_hand();
+    let in_hand = &in_hand[..in_hand.len().min(limit.records.max(1))];
+    let (mut keys, mut values) = (0, 0);
+    for message in in_hand {
+        keys += message.key().map_or(0, <[u8]>::len);
+        values += message.value().map_or(0, <[u8]>::len);
+    }
+    let mut batch = Batch::new(partition.topic.clone(), partition.partition);
+    batch.keys = Column::with_capacity(in_hand.len(), keys.min(limit.bytes));
+    batch.values = Column::with_capacity(in_hand.len(), values.min(limit.bytes));
+    batch.timestamps.reserve(in_hand.len());
+    batch.offsets.reserve(in_hand.len());
+    let mut bytes = 0;
+    for message in in_hand {
+        if !message.code().is_none() {
+            break;
+        }
+        let (key, value) = (message.key(), message.value());
+        let headers = message.headers().map_err(|code| {
+            anyhow!(
+                "the headers of {partition} at offset {}: {code}",
+                message.offset()
+            )
+        })?;
+        bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        if !headers.is_empty() {
+            bytes += headers
+                .clone()
+                .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
+                .sum::<usize>();
+        }
+        let index = batch.len();
+        if index > 0 && bytes > limit.bytes {
+            break;
+        }
+        batch.headers.push_record(index, headers);
+        batch.keys.push(key);
+        batch.values.push(value);
+        let (timestamp, kind) = message.timestamp();
+        if kind != TimestampType::CreateTime || !batch.timestamp_types.is_empty() {
+            batch
+                .timestamp_types
+                .resize(index, TimestampType::CreateTime);
+            batch.timestamp_types.push(kind);
+        }
+        batch.timestamps.push(timestamp);
+        batch.offsets.push(message.offset() as u64);
+    }
+    let count = batch.len();
+    queue.free(count);
+    Ok(batch)
 }
 
 /// librdkafka's "no offset".

@@ -7,6 +7,7 @@
 //! - `consumer`, `producer`: the source and the sink of a worker.
 //! - `transactions`, `caller`: where a producer's transactions stand, and the thread that waits for brokers.
 //! - `membership`: how the source's membership in its group comes to the sink.
+//! - `reader`: a topic seen from outside.
 //! - `admin`: questions about topics, groups and offsets.
 //! - `mock`: a cluster inside this process.
 //! - `ffi`: librdkafka's C interface, and the only `unsafe` here.
@@ -19,6 +20,7 @@ mod fold;
 mod membership;
 mod mock;
 mod producer;
+mod reader;
 mod settings;
 mod size;
 mod transactions;
@@ -31,6 +33,7 @@ pub use admin::{Admin, GroupOffsets, GroupState, Topic};
 pub use consumer::{KafkaSource, Start};
 pub use mock::MockCluster;
 pub use producer::KafkaSink;
+pub use reader::{Noted, Reader, Reading, reader_settings};
 pub use settings::{
     ConsumerOptions, ProducerOptions, Refused, Scope, Settings, admin_settings, consumer_settings,
     group_settings, is_secret, permit, producer_settings,

@@ -6,9 +6,10 @@ use anyhow::{Error, anyhow};
 
 use super::caller::Call;
 use super::consumer::offset_list;
-use super::ffi::{Code, Failure, Message, Producer, Refusal, Reports};
+use super::ffi::{Code, Failure, Member, Message, PartitionList, Producer, Refusal, Reports};
 use super::fold::Fold;
 use super::membership;
+use super::reader::Noted;
 use super::settings::Settings;
 use super::size::{fits, lone_batch};
 use super::transactions::{Stage, Transactions, fatal};
@@ -87,6 +88,53 @@ impl KafkaSink {
         self.producer = producer;
         self.reports = Some(reports);
         Ok(())
+    }
+
+    /// As [`Sink::commit`], for a group without members, with a note beside each offset (Kafka's "metadata"). The brokers
+    /// take notes of 4,096 bytes unless they're told otherwise (`offset.metadata.max.bytes`).
+    pub fn commit_noted(
+        &mut self,
+        offsets: &[(TopicPartition, Noted)],
+        group: &str,
+        patience: Duration,
+    ) -> Result<Progress, TransactionError> {
+        self.commit_with(patience, &|| {
+            let plain: Vec<(TopicPartition, u64)> = offsets
+                .iter()
+                .map(|(partition, noted)| (partition.clone(), noted.offset))
+                .collect();
+            let mut list = offset_list(&plain)?;
+            for (index, (_, noted)) in offsets.iter().enumerate() {
+                list.set_note(index, &noted.note);
+            }
+            Ok(Some((list, Member::of_group(group)?)))
+        })
+    }
+
+    /// Commits with the offsets that `offsets` gives, which is asked once.
+    fn commit_with(
+        &mut self,
+        patience: Duration,
+        offsets: &dyn Fn() -> Result<Option<(PartitionList, Member)>, Error>,
+    ) -> Result<Progress, TransactionError> {
+        let deadline = Instant::now() + patience;
+        let transactions = self
+            .transactions
+            .as_mut()
+            .ok_or_else(without_transactions)?;
+        if !transactions.is_busy(&self.reports) {
+            if transactions.stage() != Stage::Begun {
+                return Err(TransactionError::Fatal(anyhow!(
+                    "there is no transaction to commit"
+                )));
+            }
+            let offsets = offsets().map_err(TransactionError::Fatal)?;
+            transactions.prepare(Call::Commit {
+                offsets,
+                asked: false,
+            });
+        }
+        transactions.drive(&mut self.reports, deadline)
     }
 
     fn refuse(&self, record: &Outgoing<'_>, failure: Failure) -> SendError {
@@ -241,31 +289,10 @@ impl Sink for KafkaSink {
         membership: &Membership,
         patience: Duration,
     ) -> Result<Progress, TransactionError> {
-        let deadline = Instant::now() + patience;
-        let transactions = self
-            .transactions
-            .as_mut()
-            .ok_or_else(without_transactions)?;
-        if !transactions.is_busy(&self.reports) {
-            if transactions.stage() != Stage::Begun {
-                return Err(TransactionError::Fatal(anyhow!(
-                    "there is no transaction to commit"
-                )));
-            }
-            let offsets = match offsets {
-                [] => None,
-                _ => {
-                    let list = offset_list(offsets).map_err(TransactionError::Fatal)?;
-                    let member = membership::read(membership).map_err(TransactionError::Fatal)?;
-                    Some((list, member))
-                }
-            };
-            transactions.prepare(Call::Commit {
-                offsets,
-                asked: false,
-            });
-        }
-        transactions.drive(&mut self.reports, deadline)
+        self.commit_with(patience, &|| match offsets {
+            [] => Ok(None),
+            _ => Ok(Some((offset_list(offsets)?, membership::read(membership)?))),
+        })
     }
 
     fn abort(&mut self, patience: Duration) -> Result<Progress, TransactionError> {

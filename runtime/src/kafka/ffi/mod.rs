@@ -7,6 +7,7 @@
 //! - `mod.rs`: error codes, settings, the client and how it ends.
 //! - `admin.rs`: topics, groups and their offsets.
 //! - `mock.rs`: the mock cluster.
+//! - `notes.rs`: what a group keeps beside an offset.
 //! - `partitions.rs`: lists of partitions with offsets.
 //! - `producer.rs`: sending and deliveries.
 //! - `properties.rs`: which settings there are.
@@ -27,6 +28,7 @@ use rdkafka_sys as sys;
 mod admin;
 mod memory;
 mod mock;
+mod notes;
 mod partitions;
 mod producer;
 mod properties;
@@ -65,6 +67,9 @@ impl Code {
     /// The committed offset isn't in the partition (any more).
     pub(super) const AUTO_OFFSET_RESET: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET);
+    /// Nothing more is in the partition at the moment; comes only if it's asked for.
+    pub(super) const PARTITION_EOF: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF);
     /// A commit had nothing to commit.
     pub(super) const NO_OFFSET: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__NO_OFFSET);

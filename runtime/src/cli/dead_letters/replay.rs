@@ -1,0 +1,265 @@
+//! `weir dead-letters replay`.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use console::Term;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::super::run::until_signal;
+use super::super::table::Table;
+use super::super::{load, load_app, say, text};
+use super::args::Replay;
+use super::{Passed, chosen, columns};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::dead_letters::{
+    Back, DeadLetters, Entry, Fate, Job, Passage, Post, Report, Seen, Through, replay,
+};
+use crate::instance::Instance;
+
+/// Replays dead letters.
+pub fn run(args: &Replay) -> Result<()> {
+    let mut config = load(&args.whose.file)?;
+    let name = chosen(&config, args.whose.pipeline.as_deref())?
+        .name
+        .clone();
+    // The other pipelines' modules are of no concern.
+    config.pipelines.retain(|it| it.name == name);
+    let stop = AtomicBool::new(false);
+    let mut report = Report::default();
+    let mut failed = Vec::new();
+    let began = Instant::now();
+    let done = until_signal(&stop, || {
+        work(args, config, &stop, &mut report, &mut failed)
+    });
+    // What was done before a failure stays, and is told.
+    let topic = match &done {
+        Ok(topic) => topic.as_str(),
+        Err(_) => "the topic",
+    };
+    if done.is_ok() || report != Report::default() {
+        tell(args, &report, &failed, began.elapsed())?;
+        let passed = Passed {
+            others: report.others.clone(),
+            foreign: report.foreign,
+        };
+        passed.tell(topic);
+    }
+    done?;
+    if report.stopped {
+        bail!("stopped before its end; start it again to go on");
+    }
+    if !report.left.is_empty() {
+        let count = text::count(report.left.values().sum());
+        bail!("letters that can't be replayed so: {count}");
+    }
+    Ok(())
+}
+
+/// Replays; gives the name of the dead letter topic.
+fn work(
+    args: &Replay,
+    config: Config,
+    stop: &AtomicBool,
+    report: &mut Report,
+    failed: &mut Vec<Value>,
+) -> Result<String> {
+    let (pipeline, passage) = match args.to_input {
+        true => {
+            let pipeline = config.pipelines[0].clone();
+            let cluster = Cluster::look(&pipeline)?;
+            let back = Back::new(&pipeline, &cluster)?;
+            (pipeline, Passage::Back(back))
+        }
+        false => {
+            let app = load_app(config, Instance::unheld("replay"))?;
+            let loaded = &app.pipelines()[0];
+            let pipeline = loaded.config().clone();
+            let cluster = Cluster::look(&pipeline)?;
+            let through = Through::new(&pipeline, &loaded.versions(&cluster))?;
+            (pipeline, Passage::Chain(Box::new(through)))
+        }
+    };
+    let mut letters = DeadLetters::open(&pipeline)?;
+    let topic = letters.topic().to_string();
+    let post = match args.dry_run {
+        true => None,
+        false => {
+            let post = Post::open(&pipeline, &passage, letters.topic())?;
+            // Another replay may have gone on until just now.
+            letters.refresh()?;
+            Some(post)
+        }
+    };
+    let filter = args.which.filter();
+    let job = Job {
+        filter: &filter,
+        limit: args.limit.map_or(u64::MAX, |it| it.get()),
+        passage,
+        post,
+        stop,
+    };
+    let mut progress = Progress::new();
+    let mut show = |seen: Seen<'_>| {
+        match seen {
+            Seen::At(at, total, report) => progress.show(at, total, report.replayed()),
+            Seen::Fate(entry, fate) => failed.extend(failure(entry, fate)),
+        }
+        Ok(())
+    };
+    let replayed = replay(&mut letters, job, report, &mut show);
+    progress.end();
+    replayed.map(|()| topic)
+}
+
+/// What a program is told of a letter that isn't mended.
+fn failure(entry: &Entry, fate: &Fate) -> Option<Value> {
+    let (state, failure) = match fate {
+        Fate::Again(failure) => ("dead letter", failure),
+        Fate::Skipped(failure) => ("skipped", failure),
+        Fate::Out(_) | Fate::Back | Fate::Left(_) | Fate::Halt(_) => return None,
+    };
+    let letter = &entry.letter;
+    Some(json!({
+        "partition": entry.partition,
+        "offset": entry.offset,
+        "from": {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset},
+        "becomes": state,
+        "class": failure.class.as_str(),
+        "transform": failure.transform.as_ref().map(|(name, _)| name),
+        "reason": failure.reason,
+    }))
+}
+
+fn tell(args: &Replay, report: &Report, failed: &[Value], time: Duration) -> Result<()> {
+    let again: u64 = report.again.values().sum();
+    if args.json {
+        let left: Vec<Value> = report
+            .left
+            .iter()
+            .map(|(why, letters)| json!({"reason": why, "letters": letters}))
+            .collect();
+        return say(json!({
+            "dry_run": args.dry_run,
+            "replayed": report.replayed(),
+            "out": report.out, "records": report.records, "dropped": report.dropped,
+            "to_input": report.back, "dead_letters": again, "skipped": report.skipped,
+            "filtered": report.filtered, "left": left, "failed": failed, "stopped": report.stopped,
+        }));
+    }
+    if args.dry_run && !failed.is_empty() {
+        let mut table = Table::new()
+            .text("letter")
+            .text("from")
+            .text("becomes")
+            .text("class")
+            .text("transform")
+            .text("reason");
+        for it in failed {
+            let from = &it["from"];
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
+            table.row([
+                format!("{}:{}", it["partition"], it["offset"]),
+                format!(
+                    "{}/{}:{}",
+                    word(&from["topic"]),
+                    from["partition"],
+                    from["offset"]
+                ),
+                word(&it["becomes"]),
+                word(&it["class"]),
+                word(&it["transform"]),
+                text::record(Some(word(&it["reason"]).as_bytes()), REASON_COLUMNS),
+            ]);
+        }
+        table.lines(columns()).iter().try_for_each(say)?;
+        say("")?;
+    }
+    let mut table = Table::new().text("what became of them").number("letters");
+    let mut row = |what: &str, letters: u64| {
+        if letters > 0 {
+            table.row([what.to_string(), text::count(letters)]);
+        }
+    };
+    row(
+        &format!("came out, as {} records", text::count(report.records)),
+        report.out,
+    );
+    row("dropped by the chain", report.dropped);
+    row("back in their topics", report.back);
+    for ((class, transform), letters) in &report.again {
+        let by = transform.as_ref().map(|it| format!(" in {it}"));
+        let what = format!("dead letters again: {class}{}", by.unwrap_or_default());
+        row(&what, *letters);
+    }
+    row("failed again and skipped", report.skipped);
+    for (why, letters) in &report.left {
+        row(&format!("left: {why}"), *letters);
+    }
+    row("pending, and left out by the filters", report.filtered);
+    if report.replayed() + report.filtered == 0 && report.left.is_empty() {
+        return say("nothing to replay");
+    }
+    table.lines(columns()).iter().try_for_each(say)?;
+    match args.dry_run {
+        true => say("nothing was written (--dry-run)"),
+        false => say(format_args!(
+            "{} replayed in {}",
+            text::count(report.replayed()),
+            text::time(time)
+        )),
+    }
+}
+
+/// What a reason may take of a table that isn't cut to a terminal.
+const REASON_COLUMNS: usize = 500;
+
+/// How far a replay is, on standard error: a bar on a terminal, a line a second elsewhere.
+enum Progress {
+    Bar(ProgressBar),
+    Lines(Instant),
+}
+
+impl Progress {
+    fn new() -> Progress {
+        if !Term::stderr().is_term() {
+            return Progress::Lines(Instant::now());
+        }
+        let bar = ProgressBar::new(0);
+        let template = "{wide_bar} {human_pos} of {human_len} records, {msg} replayed, {eta} to go";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Progress::Bar(bar)
+    }
+
+    fn show(&mut self, at: u64, total: u64, replayed: u64) {
+        match self {
+            Progress::Bar(bar) => {
+                bar.set_length(total);
+                bar.set_message(text::count(replayed));
+                bar.set_position(at);
+            }
+            Progress::Lines(last) => {
+                if last.elapsed() >= Duration::from_secs(1) {
+                    *last = Instant::now();
+                    eprintln!(
+                        "{} of {} records, {} replayed",
+                        text::count(at),
+                        text::count(total),
+                        text::count(replayed)
+                    );
+                }
+            }
+        }
+    }
+
+    fn end(&self) {
+        if let Progress::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}

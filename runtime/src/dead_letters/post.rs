@@ -1,0 +1,247 @@
+//! Writes what comes of letters, each time in one transaction with what is replayed by then.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, Result, bail};
+
+use super::passage::Parcel;
+use super::progress::{NOTE_MAX, Progress};
+use super::{Passage, replay_group};
+use crate::cluster;
+use crate::config;
+use crate::io::{
+    Outgoing, Progress as Step, SendError, Sink, TopicPartition, TransactionError, Undelivered,
+};
+use crate::kafka::{KafkaSink, Noted, Waker};
+use crate::record::Headers;
+
+/// How long one wait for the brokers may take before it's looked at again.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long the brokers may take for one step. Above `transaction.timeout.ms`'s default of 15 s, after which they end the
+/// transaction of a replay that was killed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Writes to the topics of a passage, in transactions.
+pub struct Post {
+    sink: KafkaSink,
+    waker: Waker,
+    pipeline: String,
+    group: String,
+    topic: Arc<str>,
+    /// The transaction's number, which its records are tagged with: deliveries of an aborted one may come in the next.
+    number: u64,
+}
+
+/// Why a transaction came to nothing. Nothing of it counts.
+#[derive(Debug)]
+pub(super) enum Unposted {
+    /// The brokers don't take one of its records.
+    Refused(Error),
+    /// Something else, which isn't the letters' fault.
+    Failed(Error),
+}
+
+impl From<Error> for Unposted {
+    fn from(cause: Error) -> Unposted {
+        Unposted::Failed(cause)
+    }
+}
+
+impl Post {
+    /// A producer for what a passage writes. It takes the place of any other replay of the pipeline, whose transaction has
+    /// ended when this returns: what was replayed is to be looked up after this.
+    pub fn open(pipeline: &config::Pipeline, passage: &Passage, topic: &Arc<str>) -> Result<Post> {
+        let waker = Waker::new()?;
+        let topics = passage.topics(pipeline);
+        let sizes = cluster::max_message_bytes(pipeline, &topics)?;
+        let settings = cluster::replayer(pipeline, &sizes)?;
+        let mut post = Post {
+            sink: KafkaSink::new(&settings, &topics, &waker)?.bounded(&sizes),
+            waker,
+            pipeline: pipeline.name.clone(),
+            group: replay_group(pipeline),
+            topic: topic.clone(),
+            number: 0,
+        };
+        post.finish("opening the producer", |sink| sink.open(TICK))
+            .map_err(|why| post.explain(why))?;
+        Ok(post)
+    }
+
+    /// Writes what came of letters, each with its parcels, and commits with it what is replayed of a partition.
+    pub(super) fn deliver<'a>(
+        &mut self,
+        letters: impl Iterator<Item = &'a [Parcel]>,
+        partition: i32,
+        progress: &Progress,
+    ) -> Result<(), Unposted> {
+        let noted = self.note(partition, progress)?;
+        self.number += 1;
+        self.sink.begin().map_err(|why| self.explain(why))?;
+        match self.send_all(letters).and_then(|()| self.commit(&noted)) {
+            Ok(()) => Ok(()),
+            Err(unposted) => {
+                // Once it's being committed it can't be; then the error at hand is the one to tell.
+                let aborted = self.finish("aborting", |sink| sink.abort(TICK));
+                match (unposted, aborted) {
+                    (Unposted::Refused(..), Err(why)) => Err(self.explain(why).into()),
+                    (unposted, _) => Err(unposted),
+                }
+            }
+        }
+    }
+
+    /// What the group is to have of a partition.
+    fn note(&self, partition: i32, progress: &Progress) -> Result<[(TopicPartition, Noted); 1]> {
+        let note = progress.note();
+        if note.len() > NOTE_MAX {
+            bail!(
+                "group {:?} can't note which letters of {}/{partition} are replayed: those left out lie between them in too \
+                 many places; what is replayed so far stays so; replay with a wider filter, or without any, from offset {} on",
+                self.group,
+                self.topic,
+                progress.offset()
+            );
+        }
+        let id = TopicPartition {
+            topic: self.topic.clone(),
+            partition,
+        };
+        let offset = progress.offset();
+        Ok([(id, Noted { offset, note })])
+    }
+
+    fn send_all<'a>(
+        &mut self,
+        letters: impl Iterator<Item = &'a [Parcel]>,
+    ) -> Result<(), Unposted> {
+        let mut waiting = 0;
+        for parcel in letters.flatten() {
+            self.send(parcel, &mut waiting)?;
+            waiting += 1;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while waiting > 0 {
+            waiting -= self.settle()?;
+            if waiting > 0 {
+                self.wait(deadline, "delivering records")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, parcel: &Parcel, waiting: &mut usize) -> Result<(), Unposted> {
+        let mut headers = Headers::default();
+        let own = parcel.headers.iter();
+        headers.push_record(
+            0,
+            own.map(|(name, value)| (name.as_slice(), value.as_deref())),
+        );
+        let outgoing = Outgoing {
+            output: parcel.output,
+            partition: parcel.partition,
+            key: parcel.key.as_deref(),
+            value: parcel.value.as_deref(),
+            timestamp: parcel.timestamp,
+            headers: &headers,
+            header_range: (0, parcel.headers.len()),
+            appended: &parcel.appended,
+            tag: self.number,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.sink.send(&outgoing) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Full) => {
+                    *waiting -= self.settle()?;
+                    self.wait(deadline, "making room for a record")?;
+                }
+                Err(SendError::Record(why)) => return Err(Unposted::Refused(why)),
+                Err(SendError::Fatal(why)) => return Err(why.into()),
+                Err(SendError::Transaction(why)) => {
+                    // The delivery that the transaction failed of says more.
+                    self.settle()?;
+                    return Err(self.explain(why).into());
+                }
+            }
+        }
+    }
+
+    /// How many deliveries came back. An error if one failed.
+    fn settle(&mut self) -> Result<usize, Unposted> {
+        let (mut count, mut failed, mut refused) = (0, None, None);
+        let number = self.number;
+        let served = self.sink.deliveries(&mut |(tag, result)| {
+            if tag != number {
+                return;
+            }
+            count += 1;
+            match result {
+                Ok(()) => {}
+                Err(Undelivered::Refused(why)) => {
+                    refused.get_or_insert(why);
+                }
+                Err(Undelivered::Failed(why)) => {
+                    failed.get_or_insert(why);
+                }
+            }
+        });
+        // What was sent along with a refused record fails with it.
+        if let Some(why) = refused {
+            return Err(Unposted::Refused(why));
+        }
+        served.map_err(|why| self.explain(why))?;
+        match failed {
+            Some(why) => Err(why.context("a record wasn't delivered").into()),
+            None => Ok(count),
+        }
+    }
+
+    fn commit(&mut self, noted: &[(TopicPartition, Noted)]) -> Result<(), Unposted> {
+        let group = self.group.clone();
+        self.finish("committing", |sink| sink.commit_noted(noted, &group, TICK))
+            .map_err(|why| self.explain(why).into())
+    }
+
+    /// Makes a call of the sink until it's done.
+    fn finish(
+        &mut self,
+        what: &'static str,
+        mut call: impl FnMut(&mut KafkaSink) -> Result<Step, TransactionError>,
+    ) -> Result<(), TransactionError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match call(&mut self.sink)? {
+                Step::Done => return Ok(()),
+                Step::Pending => {}
+            }
+            self.sink.deliveries(&mut |_| {})?;
+            self.wait(deadline, what).map_err(TransactionError::Fatal)?;
+        }
+    }
+
+    fn wait(&self, deadline: Instant, what: &str) -> Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("{what}: the brokers didn't answer within {PATIENCE:?}");
+        }
+        self.waker.wait(left.min(TICK)).map(|_| ())
+    }
+
+    fn explain(&self, why: TransactionError) -> Error {
+        match why {
+            TransactionError::Fenced(why) => why.context(format!(
+                "another replay of pipeline {:?} has begun and takes this one's place; what this one has committed stays",
+                self.pipeline
+            )),
+            TransactionError::Abort(why) => {
+                why.context("the last transaction came to nothing; start the replay again to go on")
+            }
+            TransactionError::Fatal(why) => why.context(
+                "the producer can't go on; start the replay again to go on where it is",
+            ),
+        }
+    }
+}
