@@ -43,6 +43,7 @@ struct Step {
 }
 
 /// The id keys of one partition, one for each step of the chain.
+#[derive(Default)]
 pub struct IdKeys(Vec<Option<[u8; 32]>>);
 
 /// What became of a batch.
@@ -83,6 +84,8 @@ pub struct Count {
     pub dropped: u64,
     /// Records that it refused.
     pub refused: u64,
+    /// Lines for the log that were too many.
+    pub log_lines_dropped: u64,
 }
 
 /// A guest broke on a batch; nothing of the batch came out.
@@ -135,10 +138,13 @@ impl Chain {
         IdKeys(self.versions().map(key).collect())
     }
 
-    /// Passes a batch through all steps. `log` gets the guests' log lines with the step and the record's offset.
+    /// Passes a batch through all steps. `log` gets the guests' log lines with the step and the record's offset. Where the
+    /// batch is part of one that a guest broke on, `full` is how many records that had, and each guest gets a share of its
+    /// deadline; otherwise 0.
     pub fn run(
         &mut self,
         input: &Batch,
+        full: usize,
         keys: &IdKeys,
         log: &mut dyn FnMut(&Version, u64, &Log),
     ) -> Result<Processed, Broken> {
@@ -155,7 +161,7 @@ impl Chain {
                 counts.push(Count::default());
                 continue;
             }
-            let output = step.run(&batch, keys.0.get(index).copied().flatten());
+            let output = step.run(&batch, full, keys.0.get(index).copied().flatten());
             let mut output = output.map_err(|fault| Broken {
                 step: index,
                 fault,
@@ -212,7 +218,7 @@ fn without(batch: &Batch, take: Option<Vec<u32>>, failed: &[Failed]) -> Option<V
 }
 
 impl Step {
-    fn run(&mut self, batch: &Batch, key: Option<[u8; 32]>) -> Result<Output, Fault> {
+    fn run(&mut self, batch: &Batch, full: usize, key: Option<[u8; 32]>) -> Result<Output, Fault> {
         if !self.guest.is_live() {
             let guest = self.version.guest();
             self.guest = guest.map_err(|error| Fault::Error(format!("{error:#}")))?;
@@ -221,7 +227,13 @@ impl Step {
             Some(key) => key,
             None => fresh_key()?,
         };
-        self.guest.transform(batch, &key)
+        // All of one input record's descendants are one record.
+        let records = match batch.offsets.first() == batch.offsets.last() {
+            true => 1,
+            false => batch.len(),
+        };
+        let deadline = self.version.limits.deadline_for(records, full.max(records));
+        self.guest.transform(batch, &key, deadline)
     }
 }
 
@@ -249,6 +261,7 @@ fn count(output: &Output, inputs: usize) -> Count {
         records_out: takes as u64,
         dropped: (inputs - (takes - again) - refused) as u64,
         refused: refused as u64,
+        log_lines_dropped: output.log_lines_dropped as u64,
     }
 }
 

@@ -9,6 +9,7 @@ use metrics::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::chain::{Count, Version};
+use crate::guest::{Fault, Limit};
 use crate::letter::Class;
 
 /// Records consumed. Label: `pipeline`.
@@ -25,6 +26,12 @@ pub const RECORDS_DEAD_LETTERED: &str = "weir_records_dead_lettered_total";
 pub const RECORDS_SKIPPED: &str = "weir_records_skipped_total";
 /// Transactions that ended. Labels: `pipeline`, `result` (`committed` or `aborted`).
 pub const TRANSACTIONS: &str = "weir_transactions_total";
+/// Records that broke a transform's guest all alone. Labels: `pipeline`, `transform`, `version`, `class`.
+pub const RECORDS_BROKEN: &str = "weir_records_broken_total";
+/// Calls of a guest that ended at a limit. Labels: `pipeline`, `transform`, `limit`.
+pub const LIMIT_HITS: &str = "weir_limit_hits_total";
+/// Log lines of guests that were too many. Labels: `pipeline`, `transform`.
+pub const LOG_LINES_DROPPED: &str = "weir_log_lines_dropped_total";
 /// 1 while a pipeline's workers all run. Label: `pipeline`.
 pub const PIPELINE_UP: &str = "weir_pipeline_up";
 
@@ -80,6 +87,9 @@ pub struct TransformCounters {
     dropped: Counter,
     refused: Counter,
     fates: Fates,
+    log_lines_dropped: Counter,
+    broken: Vec<(Class, Counter)>,
+    limit_hits: Vec<(&'static str, Counter)>,
 }
 
 impl Default for Metrics {
@@ -102,6 +112,18 @@ impl Default for Metrics {
                 "Records that were passed over because a transform failed on them."
             );
             describe_counter!(TRANSACTIONS, "Transactions that ended.");
+            describe_counter!(
+                RECORDS_BROKEN,
+                "Records that broke a transform's guest all alone, by how: trap, deadline, memory or output."
+            );
+            describe_counter!(
+                LIMIT_HITS,
+                "Calls of a transform's guest that ended at a limit, by the limit's setting. Looking for the record takes several."
+            );
+            describe_counter!(
+                LOG_LINES_DROPPED,
+                "Log lines of a transform's guests that were dropped, since they were more than max_log_lines a second."
+            );
             describe_gauge!(
                 PIPELINE_UP,
                 "1 while all of the pipeline's workers run, otherwise 0."
@@ -149,18 +171,7 @@ impl Metrics {
             transactions_aborted: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "aborted"),
             undeliverable: Fates::new(&pipeline, "", &[Class::Output]),
             transforms: chain
-                .map(|version| {
-                    let labels = [
-                        ("pipeline", pipeline.clone()),
-                        ("transform", version.transform.clone()),
-                        ("version", version.module.digest().short()),
-                    ];
-                    TransformCounters {
-                        dropped: counter!(RECORDS_DROPPED, &labels),
-                        refused: counter!(RECORDS_REFUSED, &labels),
-                        fates: Fates::new(&pipeline, &version.transform, &Class::ALL),
-                    }
-                })
+                .map(|version| TransformCounters::new(&pipeline, version))
                 .collect(),
         })
     }
@@ -181,8 +192,7 @@ impl Counters {
         self.records_in.increment(tally.records_in);
         self.records_out.increment(tally.records_out);
         for (counters, count) in self.transforms.iter().zip(&tally.counts) {
-            counters.dropped.increment(count.dropped);
-            counters.refused.increment(count.refused);
+            counters.add(count);
         }
         let fates = |step: Option<usize>| match step {
             Some(step) => self.transforms.get(step).map(|it| &it.fates),
@@ -216,6 +226,65 @@ impl Fates {
         Fates {
             dead_lettered: of(RECORDS_DEAD_LETTERED),
             skipped: of(RECORDS_SKIPPED),
+        }
+    }
+}
+
+/// How a guest breaks: a refusal is counted elsewhere.
+const BROKEN: [Class; 4] = [Class::Trap, Class::Deadline, Class::Memory, Class::Output];
+
+impl TransformCounters {
+    /// All series are there from the start, at 0.
+    fn new(pipeline: &str, version: &Version) -> TransformCounters {
+        let labels = [
+            ("pipeline", pipeline.to_string()),
+            ("transform", version.transform.clone()),
+        ];
+        let with = |label: &'static str, value: String| {
+            let [pipeline, transform] = labels.clone();
+            [pipeline, transform, (label, value)]
+        };
+        let version = with("version", version.module.digest().short());
+        let broken = |class: Class| {
+            let [pipeline, transform, version] = version.clone();
+            let labels = [pipeline, transform, version, ("class", class.to_string())];
+            (class, counter!(RECORDS_BROKEN, &labels))
+        };
+        let limit_hits = |limit: Limit| {
+            let labels = with("limit", limit.name().to_string());
+            (limit.name(), counter!(LIMIT_HITS, &labels))
+        };
+        TransformCounters {
+            dropped: counter!(RECORDS_DROPPED, &version),
+            refused: counter!(RECORDS_REFUSED, &version),
+            log_lines_dropped: counter!(LOG_LINES_DROPPED, &labels),
+            broken: BROKEN.into_iter().map(broken).collect(),
+            limit_hits: Limit::ALL.into_iter().map(limit_hits).collect(),
+            fates: Fates::new(pipeline, &labels[1].1, &Class::ALL),
+        }
+    }
+
+    fn add(&self, count: &Count) {
+        self.dropped.increment(count.dropped);
+        self.refused.increment(count.refused);
+        if count.log_lines_dropped > 0 {
+            self.log_lines_dropped.increment(count.log_lines_dropped);
+        }
+    }
+
+    /// Adds a record that broke its guest all alone.
+    pub fn broken(&self, fault: &Fault) {
+        let class = fault.class();
+        if let Some((_, counter)) = self.broken.iter().find(|(it, _)| *it == class) {
+            counter.increment(1);
+        }
+    }
+
+    /// Adds a fault, if it's one at a limit.
+    pub fn limit_hit(&self, fault: &Fault) {
+        let limit = fault.limit();
+        if let Some((_, counter)) = self.limit_hits.iter().find(|(it, _)| Some(*it) == limit) {
+            counter.increment(1);
         }
     }
 }

@@ -7,6 +7,7 @@ mod control;
 mod failures;
 mod held;
 mod partition;
+mod partitions;
 mod transaction;
 
 use std::collections::HashMap;
@@ -29,7 +30,8 @@ pub use control::Control;
 pub use failures::Rules;
 use failures::{Failures, letter};
 use held::Held;
-use partition::{Partition, Partitions, Sending};
+use partition::{Partition, Sending};
+use partitions::Partitions;
 use transaction::Transaction;
 
 /// How a worker goes about its work.
@@ -254,7 +256,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 class: Class::Output,
                 reason: reason.clone(),
             }),
-            None => match self.chain.run(&held.batch, &partition.keys, &mut log) {
+            None => match self
+                .chain
+                .run(&held.batch, held.full, &partition.keys, &mut log)
+            {
                 Ok(processed) => processed,
                 Err(broken) => match self.isolate(slot, &held, broken) {
                     Some(processed) => processed,
@@ -299,6 +304,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
             fault,
             offsets: (first, last),
         } = broken;
+        if let Some(counters) = self.counters.transforms.get(step) {
+            counters.limit_hit(&fault);
+        }
         let partition = self.partitions.get_mut(slot)?;
         if held.batch.len() > 1 {
             if held.full == 0 {
@@ -321,6 +329,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 ..Held::new(held.batch.clone())
             });
             return None;
+        }
+        if let Some(counters) = self.counters.transforms.get(step) {
+            counters.broken(&fault);
         }
         Some(nothing_but(Failed {
             offset: first,

@@ -19,8 +19,10 @@
 //! The verb ends at the first space, so that a value can be padded to any size. Other values, and null, are refused.
 //!
 //! The config's `init` says what `init` does: `ok` (default), `refuse`, `panic`, `trap`, `spin`, `grow`, `stack`. `needs`
-//! lists the columns that it asks for (`["values"]`).
+//! lists the columns that it asks for (`["values"]`). With `by_name` no value is a verb: each record goes to the output
+//! that its value names, by the SDK's `set_output`.
 
+mod by_name;
 mod lies;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,7 @@ thread_local! {
 struct Config {
     init: Init,
     needs: Option<Vec<Need>>,
+    by_name: bool,
 }
 
 #[derive(Clone, Copy, Default, serde::Deserialize)]
@@ -100,6 +103,9 @@ impl Guest for Faulty {
             Init::Grow => grow(),
             Init::Stack => drop(recurse(0)),
         }
+        if config.by_name {
+            return by_name::init(setup.outputs);
+        }
         let needs = config.needs.unwrap_or_else(|| vec![Need::Values]);
         let flag = |need: &Need| match need {
             Need::Keys => Needs::KEYS,
@@ -115,7 +121,10 @@ impl Guest for Faulty {
     }
 
     fn transform(batch: Batch) -> Result<Output, String> {
-        transform(&batch)
+        match by_name::transform(&batch) {
+            Some(output) => Ok(output),
+            None => transform(&batch),
+        }
     }
 }
 

@@ -227,7 +227,7 @@ impl Through {
     fn attempt(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, (usize, Failure)> {
         let input = batch(entries);
         let keys = &self.keys[&(input.topic.to_string(), input.partition)];
-        let processed = match self.chain.run(&input, keys, &mut report) {
+        let processed = match self.chain.run(&input, 0, keys, &mut report) {
             Ok(processed) => processed,
             Err(broken) => {
                 let failure = Failure {

@@ -13,7 +13,7 @@ use crate::config;
 use crate::io::{
     Outgoing, Progress as Step, SendError, Sink, TopicPartition, TransactionError, Undelivered,
 };
-use crate::kafka::{KafkaSink, Noted, Waker};
+use crate::kafka::{Admin, KafkaSink, Noted, Waker, admin_settings};
 use crate::record::Headers;
 
 /// How long one wait for the brokers may take before it's looked at again.
@@ -62,9 +62,13 @@ impl Post {
     /// ended when this returns: what was replayed is to be looked up after this.
     pub fn open(pipeline: &config::Pipeline, passage: &Passage, topic: &Arc<str>) -> Result<Post> {
         let waker = Waker::new()?;
-        let settings = cluster::replayer(pipeline)?;
+        let topics = passage.topics(pipeline);
+        let user = cluster::pairs(&pipeline.producer);
+        let admin = Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?;
+        let sizes = admin.max_message_bytes(&topics)?;
+        let settings = cluster::replayer(pipeline, &sizes)?;
         let mut post = Post {
-            sink: KafkaSink::new(&settings, &passage.topics(pipeline), &waker)?,
+            sink: KafkaSink::new(&settings, &topics, &waker)?.bounded(&sizes),
             waker,
             pipeline: pipeline.name.clone(),
             group: replay_group(pipeline),
@@ -127,8 +131,10 @@ impl Post {
         let sent = letters
             .flatten()
             .try_for_each(|parcel| self.send(parcel, &mut flight));
-        if sent.is_err() {
-            self.sink.purge();
+        match sent {
+            Err(Unposted::Refused(why)) => return Err(Unposted::Refused(why)),
+            Err(Unposted::Failed(_)) => self.sink.purge(),
+            Ok(()) => {}
         }
         // Whatever came of it: what was sent along with a refused record fails with it, and may say so before.
         let drained = self.drain(&mut flight);

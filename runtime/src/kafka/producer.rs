@@ -11,6 +11,7 @@ use super::fold::Fold;
 use super::membership;
 use super::reader::Noted;
 use super::settings::Settings;
+use super::size::{fits, lone_batch};
 use super::transactions::{Stage, Transactions, fatal};
 use super::wake::Waker;
 use crate::io::{
@@ -27,6 +28,8 @@ pub struct KafkaSink {
     /// For the next client, if this one can't go on.
     settings: Settings,
     topics: Vec<String>,
+    /// How large a record's batch may be, for each topic where that's known and can be told beforehand.
+    bounds: Vec<Option<u64>>,
     waker: Waker,
     /// Before the producer, whose calls it makes.
     transactions: Option<Transactions>,
@@ -53,6 +56,7 @@ impl KafkaSink {
         Ok(KafkaSink {
             settings: settings.clone(),
             topics: topics.to_vec(),
+            bounds: vec![None; topics.len()],
             waker: waker.clone(),
             transactions,
             producer,
@@ -60,6 +64,18 @@ impl KafkaSink {
             left: Vec::new(),
             fold: Fold::default(),
         })
+    }
+
+    /// The same with each topic's `max.message.bytes`, where that's known: a larger record is refused before it's sent,
+    /// since a broker refuses all that's sent along with it. With compression only the broker can tell.
+    pub fn bounded(mut self, max_message_bytes: &[Option<u64>]) -> KafkaSink {
+        let known = max_message_bytes.iter().copied();
+        let known = known.map(|bound| bound.filter(|_| !self.settings.compresses()));
+        self.bounds = known
+            .chain(std::iter::repeat(None))
+            .take(self.topics.len())
+            .collect();
+        self
     }
 
     /// Makes a new client in the place of one that can't go on. What the old one had comes back as failed.
@@ -112,12 +128,6 @@ impl KafkaSink {
                     "there is no transaction to commit"
                 )));
             }
-            // Here rather than in the call, so that deliveries come meanwhile.
-            if let Some(reports) = &mut self.reports
-                && !reports.flush(patience)
-            {
-                return Ok(Progress::Pending);
-            }
             let offsets = offsets().map_err(TransactionError::Fatal)?;
             transactions.prepare(Call::Commit {
                 offsets,
@@ -129,11 +139,20 @@ impl KafkaSink {
 
     fn refuse(&self, record: &Outgoing<'_>, failure: Failure) -> SendError {
         let topic = &self.topics[record.output];
+        if failure.code != Code::QUEUE_FULL
+            && let Some(failure) = self.producer.fatal_error()
+        {
+            return match &self.transactions {
+                Some(_) => SendError::Transaction(fatal(failure)),
+                None => SendError::Fatal(failure.into()),
+            };
+        }
         match failure.code {
             Code::QUEUE_FULL => SendError::Full,
             Code::MSG_SIZE_TOO_LARGE => SendError::Record(anyhow!(
-                "a record for \"{topic}\" of {} bytes is larger than the producer's \"message.max.bytes\"",
-                record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+                "a record for \"{topic}\" takes {} bytes, more than the producer's \"message.max.bytes\" ({}); raise that, or the topics' \"max.message.bytes\" if it isn't set",
+                lone_batch(record),
+                self.settings.get("message.max.bytes").unwrap_or("1000000")
             )),
             Code::UNKNOWN_PARTITION => SendError::Record(anyhow!(
                 "topic \"{topic}\" has no partition {}",
@@ -142,13 +161,6 @@ impl KafkaSink {
             Code::UNKNOWN_TOPIC | Code::UNKNOWN_TOPIC_OR_PART => SendError::Fatal(anyhow!(
                 "there is no topic \"{topic}\"; create it, or check the name"
             )),
-            Code::FATAL => {
-                let failure = self.producer.fatal_error().unwrap_or(failure);
-                match &self.transactions {
-                    Some(_) => SendError::Transaction(fatal(failure)),
-                    None => SendError::Fatal(failure.into()),
-                }
-            }
             Code::STATE if let Some(transactions) = &self.transactions => {
                 SendError::Transaction(match transactions.stage() {
                     Stage::Begun => TransactionError::Abort(anyhow!(
@@ -176,6 +188,15 @@ impl Sink for KafkaSink {
             }
             timestamp => timestamp,
         };
+        if let Some(&Some(bound)) = self.bounds.get(record.output)
+            && !fits(record, bound)
+        {
+            let topic = &self.topics[record.output];
+            return Err(SendError::Record(anyhow!(
+                "a record for \"{topic}\" takes {} bytes, and the topic takes {bound}; raise its \"max.message.bytes\", and restart Weir",
+                lone_batch(record)
+            )));
+        }
         let message = Message {
             topic: record.output,
             partition: record.partition,
@@ -203,7 +224,7 @@ impl Sink for KafkaSink {
             settle((tag, delivered(code)));
         }
         let Some(reports) = &mut self.reports else {
-            // There is nothing to settle: a commit's records were before, an abort's come after.
+            // Whoever makes the call hears them now, and they come once it's done.
             return Ok(());
         };
         let mut failed = None;

@@ -136,6 +136,7 @@ impl Running<'_> {
             user: &[("bootstrap.servers", self.servers)],
             in_flight: 8 << 20,
             transactional_id: None,
+            max_message_bytes: &[],
         };
         let waker = Waker::new()?;
         let sink = KafkaSink::new(&producer_settings(&options)?, &topics, &waker)?;
@@ -280,7 +281,7 @@ impl Running<'_> {
             batch.offsets.push(*offset);
             *offset += 1;
             let keys = chain.id_keys(&topic.id, &topic.name, partition);
-            let processed = chain.run(&batch, &keys, &mut |_, _, _| {});
+            let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});
             let processed = processed.map_err(|broken| {
                 let transform = &versions[broken.step].transform;
                 anyhow!("{transform}: {}", broken.fault)
