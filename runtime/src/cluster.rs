@@ -221,8 +221,7 @@ pub fn producer(
 }
 
 /// What the producer of a replay of the pipeline's dead letters is made with. It has transactions whatever the pipeline's
-/// delivery is, under a name that all replays of the pipeline share. `max_message_bytes` are those of the topics that it
-/// writes to.
+/// delivery is, under a name that all replays of the pipeline share. `max_message_bytes` are those of the topics that it writes to.
 pub fn replayer(
     pipeline: &config::Pipeline,
     max_message_bytes: &[Option<u64>],

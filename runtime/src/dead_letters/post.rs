@@ -13,7 +13,7 @@ use crate::config;
 use crate::io::{
     Outgoing, Progress as Step, SendError, Sink, TopicPartition, TransactionError, Undelivered,
 };
-use crate::kafka::{KafkaSink, Noted, Waker};
+use crate::kafka::{Admin, KafkaSink, Noted, Waker, admin_settings};
 use crate::record::Headers;
 
 /// How long one wait for the brokers may take before it's looked at again.
@@ -43,6 +43,14 @@ pub(super) enum Unposted {
     Failed(Error),
 }
 
+/// The records of a transaction that are on their way, and the first failures among those that came back.
+#[derive(Default)]
+struct Flight {
+    records: usize,
+    refused: Option<Error>,
+    failed: Option<Error>,
+}
+
 impl From<Error> for Unposted {
     fn from(cause: Error) -> Unposted {
         Unposted::Failed(cause)
@@ -55,7 +63,9 @@ impl Post {
     pub fn open(pipeline: &config::Pipeline, passage: &Passage, topic: &Arc<str>) -> Result<Post> {
         let waker = Waker::new()?;
         let topics = passage.topics(pipeline);
-        let sizes = cluster::max_message_bytes(pipeline, &topics)?;
+        let user = cluster::pairs(&pipeline.producer);
+        let admin = Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?;
+        let sizes = admin.max_message_bytes(&topics)?;
         let settings = cluster::replayer(pipeline, &sizes)?;
         let mut post = Post {
             sink: KafkaSink::new(&settings, &topics, &waker)?.bounded(&sizes),
@@ -117,22 +127,25 @@ impl Post {
         &mut self,
         letters: impl Iterator<Item = &'a [Parcel]>,
     ) -> Result<(), Unposted> {
-        let mut waiting = 0;
-        for parcel in letters.flatten() {
-            self.send(parcel, &mut waiting)?;
-            waiting += 1;
+        let mut flight = Flight::default();
+        let sent = letters
+            .flatten()
+            .try_for_each(|parcel| self.send(parcel, &mut flight));
+        match sent {
+            Err(Unposted::Refused(why)) => return Err(Unposted::Refused(why)),
+            Err(Unposted::Failed(_)) => self.sink.purge(),
+            Ok(()) => {}
         }
-        let deadline = Instant::now() + PATIENCE;
-        while waiting > 0 {
-            waiting -= self.settle()?;
-            if waiting > 0 {
-                self.wait(deadline, "delivering records")?;
-            }
+        // Whatever came of it: what was sent along with a refused record fails with it, and may say so before.
+        let drained = self.drain(&mut flight);
+        match (flight.refused, flight.failed) {
+            (Some(why), _) => Err(Unposted::Refused(why)),
+            (None, Some(why)) => Err(why.context("a record wasn't delivered").into()),
+            (None, None) => sent.and(drained),
         }
-        Ok(())
     }
 
-    fn send(&mut self, parcel: &Parcel, waiting: &mut usize) -> Result<(), Unposted> {
+    fn send(&mut self, parcel: &Parcel, flight: &mut Flight) -> Result<(), Unposted> {
         let mut headers = Headers::default();
         let own = parcel.headers.iter();
         headers.push_record(
@@ -153,50 +166,57 @@ impl Post {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.sink.send(&outgoing) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    flight.records += 1;
+                    return Ok(());
+                }
                 Err(SendError::Full) => {
-                    *waiting -= self.settle()?;
+                    self.settle(flight)?;
                     self.wait(deadline, "making room for a record")?;
                 }
                 Err(SendError::Record(why)) => return Err(Unposted::Refused(why)),
                 Err(SendError::Fatal(why)) => return Err(why.into()),
-                Err(SendError::Transaction(why)) => {
-                    // The delivery that the transaction failed of says more.
-                    self.settle()?;
-                    return Err(self.explain(why).into());
-                }
+                Err(SendError::Transaction(why)) => return Err(self.explain(why).into()),
             }
         }
     }
 
-    /// How many deliveries came back. An error if one failed.
-    fn settle(&mut self) -> Result<usize, Unposted> {
-        let (mut count, mut failed, mut refused) = (0, None, None);
+    /// Waits until nothing is in flight.
+    fn drain(&mut self, flight: &mut Flight) -> Result<(), Unposted> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let failed = flight.failed.is_some();
+            self.settle(flight)?;
+            if flight.records == 0 {
+                return Ok(());
+            }
+            if flight.failed.is_some() && !failed {
+                // The transaction is lost with this one.
+                self.sink.purge();
+            }
+            self.wait(deadline, "delivering records")?;
+        }
+    }
+
+    /// Takes in what came back.
+    fn settle(&mut self, flight: &mut Flight) -> Result<(), Unposted> {
         let number = self.number;
         let served = self.sink.deliveries(&mut |(tag, result)| {
             if tag != number {
                 return;
             }
-            count += 1;
+            flight.records -= 1;
             match result {
                 Ok(()) => {}
                 Err(Undelivered::Refused(why)) => {
-                    refused.get_or_insert(why);
+                    flight.refused.get_or_insert(why);
                 }
                 Err(Undelivered::Failed(why)) => {
-                    failed.get_or_insert(why);
+                    flight.failed.get_or_insert(why);
                 }
             }
         });
-        // What was sent along with a refused record fails with it.
-        if let Some(why) = refused {
-            return Err(Unposted::Refused(why));
-        }
-        served.map_err(|why| self.explain(why))?;
-        match failed {
-            Some(why) => Err(why.context("a record wasn't delivered").into()),
-            None => Ok(count),
-        }
+        served.map_err(|why| self.explain(why).into())
     }
 
     fn commit(&mut self, noted: &[(TopicPartition, Noted)]) -> Result<(), Unposted> {

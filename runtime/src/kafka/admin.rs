@@ -84,6 +84,20 @@ impl Admin {
             .collect())
     }
 
+    /// Kafka's id of a topic; `None` if there's no topic of this name.
+    pub fn topic_id(&self, name: &str) -> Result<Option<[u8; 16]>, Error> {
+        let described = self
+            .client
+            .describe_topics(&[name.to_string()], self.timeout)
+            .with_context(|| format!("can't ask the cluster for the id of topic \"{name}\""))?;
+        match described.into_iter().next() {
+            Some((_, Ok(topic))) => Ok(Some(topic.id)),
+            Some((_, Err(failure))) if failure.code == Code::UNKNOWN_TOPIC_OR_PART => Ok(None),
+            Some((_, Err(failure))) => Err(anyhow!("topic \"{name}\": {failure}")),
+            None => Err(anyhow!("the cluster's answer leaves topic \"{name}\" out")),
+        }
+    }
+
     /// The `max.message.bytes` of topics, in order: how large the batch of a record may be there. `None` where the cluster
     /// doesn't say, to this user or to anybody.
     pub fn max_message_bytes(&self, topics: &[String]) -> Result<Vec<Option<u64>>, Error> {
@@ -116,20 +130,6 @@ impl Admin {
             }
         };
         Ok(topics.iter().map(of).collect())
-    }
-
-    /// Kafka's id of a topic; `None` if there's no topic of this name.
-    pub fn topic_id(&self, name: &str) -> Result<Option<[u8; 16]>, Error> {
-        let described = self
-            .client
-            .describe_topics(&[name.to_string()], self.timeout)
-            .with_context(|| format!("can't ask the cluster for the id of topic \"{name}\""))?;
-        match described.into_iter().next() {
-            Some((_, Ok(topic))) => Ok(Some(topic.id)),
-            Some((_, Err(failure))) if failure.code == Code::UNKNOWN_TOPIC_OR_PART => Ok(None),
-            Some((_, Err(failure))) => Err(anyhow!("topic \"{name}\": {failure}")),
-            None => Err(anyhow!("the cluster's answer leaves topic \"{name}\" out")),
-        }
     }
 
     /// The names of all topics that this user may see and that match a pattern, sorted.
