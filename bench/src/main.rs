@@ -60,7 +60,7 @@ fn main() -> Result<(), Error> {
     );
     let progress = Arc::new(Progress::new(&arguments));
     let workers = (0..arguments.workers as usize)
-        .map(|number| Worker::new(&arguments, number, progress.clone()))
+        .map(|_| Worker::new(&arguments, progress.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let threads: Vec<_> = workers
         .into_iter()

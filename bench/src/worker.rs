@@ -111,11 +111,7 @@ struct InFlight {
 }
 
 impl Worker {
-    pub fn new(
-        arguments: &Arguments,
-        number: usize,
-        progress: Arc<Progress>,
-    ) -> Result<Worker, Error> {
+    pub fn new(arguments: &Arguments, progress: Arc<Progress>) -> Result<Worker, Error> {
         let user = [("bootstrap.servers", arguments.bootstrap.as_str())];
         let consumer = consumer_settings(&ConsumerOptions {
             user: &user,
@@ -127,6 +123,7 @@ impl Worker {
             user: &user,
             in_flight: arguments.in_flight,
             transactional_id: None,
+            max_message_bytes: &[],
         })?;
         let mut in_flight = Box::<InFlight>::default();
         let opaque = (&raw mut *in_flight).cast::<c_void>();

@@ -39,13 +39,20 @@ pub struct Cluster {
     pub outputs: Vec<Topic>,
     /// The dead letter topic, if the pipeline has one.
     pub dead_letter: Option<Topic>,
+    /// The `max.message.bytes` of the outputs and the dead letter topic, in order, where the cluster says it.
+    pub max_message_bytes: Vec<Option<u64>>,
 }
+
+/// What a dead letter may be larger than the record that it's made of: its headers, of which the reason is the longest.
+const HEADROOM: u64 = 64 << 10;
 
 impl Cluster {
     /// Asks the cluster. The error says what is missing, and what to do.
     pub fn look(pipeline: &config::Pipeline) -> Result<Cluster> {
         let (admin, id) = open(&pipeline.consumer)?;
         let inputs = inputs(&admin, pipeline)?;
+        let names: Vec<String> = inputs.iter().map(|it| it.name.clone()).collect();
+        let input_bytes = admin.max_message_bytes(&names)?;
         let (admin, home) = match pipeline.producer == pipeline.consumer {
             true => (admin, id.clone()),
             false => open(&pipeline.producer)?,
@@ -64,6 +71,23 @@ impl Cluster {
                 found.context("dead letters")?.pop()
             }
         };
+        let names: Vec<String> = outputs
+            .iter()
+            .chain(&dead_letter)
+            .map(|it| it.name.clone())
+            .collect();
+        let max_message_bytes = admin.max_message_bytes(&names)?;
+        if let (Some(topic), Some(&Some(room))) = (&dead_letter, max_message_bytes.last()) {
+            let largest = inputs
+                .iter()
+                .zip(&input_bytes)
+                .filter_map(|(input, bytes)| Some((input, (*bytes)?)))
+                .max_by_key(|(_, bytes)| *bytes);
+            if let Some((input, bytes)) = largest {
+                let servers = pipeline.producer.get("bootstrap.servers").unwrap_or("?");
+                check_room(topic, room, input, bytes, servers)?;
+            }
+        }
         for (output, found) in pipeline.outputs.iter().zip(&outputs) {
             if output.partition != Partitioning::Same {
                 continue;
@@ -84,6 +108,7 @@ impl Cluster {
             inputs,
             outputs,
             dead_letter,
+            max_message_bytes,
         })
     }
 
@@ -91,6 +116,25 @@ impl Cluster {
     pub fn input_partitions(&self) -> usize {
         self.inputs.iter().map(|it| it.partitions).sum()
     }
+}
+
+/// A record that can be read must have room to be a dead letter.
+fn check_room(
+    dead_letter: &Topic,
+    room: u64,
+    input: &Topic,
+    bytes: u64,
+    servers: &str,
+) -> Result<()> {
+    let needed = bytes.saturating_add(HEADROOM);
+    ensure!(
+        room >= needed,
+        "the dead letter topic {:?} takes records of {room} bytes (its max.message.bytes), and the input {:?} ones of {bytes}; it needs 64 KiB more than that for the headers: kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {} --add-config max.message.bytes={needed}",
+        dead_letter.name,
+        input.name,
+        dead_letter.name
+    );
+    Ok(())
 }
 
 /// A client for questions about the cluster that these settings lead to, and the cluster's id.
@@ -151,17 +195,19 @@ pub fn consumer(
     })
 }
 
-/// What the producer of a worker is made with.
+/// What the producer of a worker is made with; `max_message_bytes` as in [`Cluster`], or nothing if no cluster was asked.
 pub fn producer(
     pipeline: &config::Pipeline,
     instance: &str,
     worker: usize,
+    max_message_bytes: &[Option<u64>],
 ) -> Result<Settings, Refused> {
     let id = transactional_id(pipeline, instance, worker);
     producer_settings(&ProducerOptions {
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
         transactional_id: id.as_deref(),
+        max_message_bytes,
     })
 }
 
@@ -193,4 +239,46 @@ pub fn pairs(settings: &config::Settings) -> Vec<(&str, &str)> {
         .iter()
         .map(|it| (it.key.as_str(), it.value.as_str()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, Surroundings};
+
+    fn pipeline(lines: &str) -> config::Pipeline {
+        let text = format!(
+            "[kafka]\n\"bootstrap.servers\" = \"x:1\"\n[pipelines.p]\ninput = \"a\"\noutput = \"b\"\n{lines}"
+        );
+        let surroundings = Surroundings {
+            variable: &|_| None,
+            setting: &|_, _, _| Ok(()),
+        };
+        let config = Config::parse(Path::new("weir.toml"), &text, surroundings);
+        config.unwrap().pipelines.remove(0)
+    }
+
+    #[test]
+    fn workers_have_names_where_they_need_them() {
+        let plain = pipeline("");
+        let consumer_of = |it| consumer(it, "blue", 3).unwrap();
+        let producer_of = |it| producer(it, "blue", 3, &[]).unwrap();
+        assert_eq!(consumer_of(&plain).get("group.instance.id"), None);
+        assert_eq!(producer_of(&plain).get("transactional.id"), None);
+        let named =
+            pipeline("group = \"a group\"\ndelivery = \"exactly-once\"\nstatic_membership = true");
+        assert_eq!(
+            consumer_of(&named).get("group.instance.id"),
+            Some("weir-p-blue-3")
+        );
+        let producer = producer_of(&named);
+        assert_eq!(
+            producer.get("transactional.id"),
+            Some("weir-a group-p-blue-3")
+        );
+        // What the rules of the config count with.
+        assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
+    }
 }

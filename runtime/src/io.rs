@@ -217,7 +217,7 @@ pub trait Sink {
 
     /// Ends the transaction: for each partition the offset of the next record to process becomes the group's, and all
     /// that was sent becomes visible, or neither does. To be called until done, with the same offsets; deliveries come
-    /// meanwhile. Nothing may be sent until it's done.
+    /// meanwhile, or once it's done. Nothing may be sent until then.
     fn commit(
         &mut self,
         offsets: &[(TopicPartition, u64)],

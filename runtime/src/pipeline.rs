@@ -72,7 +72,7 @@ impl Pipeline {
         let mut problems = Vec::new();
         let clients = || {
             cluster::consumer(config, instance, 0)?.check()?;
-            cluster::producer(config, instance, 0)?.check()?;
+            cluster::producer(config, instance, 0, &[])?.check()?;
             Ok::<_, Error>(())
         };
         if let Err(why) = clients() {
@@ -213,6 +213,7 @@ impl Pipeline {
         let mut crew = Crew {
             pipeline: self,
             versions: self.versions(&cluster),
+            max_message_bytes: cluster.max_message_bytes.into(),
             metrics,
             up: metrics.pipeline_up(&self.config.name),
             status,
@@ -244,7 +245,12 @@ impl Pipeline {
         )
     }
 
-    fn sink(&self, worker: usize, waker: &Waker) -> Result<KafkaSink> {
+    fn sink(
+        &self,
+        worker: usize,
+        max_message_bytes: &[Option<u64>],
+        waker: &Waker,
+    ) -> Result<KafkaSink> {
         let topics: Vec<String> = self
             .config
             .outputs
@@ -252,11 +258,8 @@ impl Pipeline {
             .map(|it| it.topic.clone())
             .chain(self.config.dead_letter.clone())
             .collect();
-        KafkaSink::new(
-            &cluster::producer(&self.config, &self.instance, worker)?,
-            &topics,
-            waker,
-        )
+        let settings = cluster::producer(&self.config, &self.instance, worker, max_message_bytes)?;
+        Ok(KafkaSink::new(&settings, &topics, waker)?.bounded(max_message_bytes))
     }
 
     fn settings(&self, worker: usize) -> Settings {
@@ -314,6 +317,8 @@ impl Pipeline {
 struct Crew<'a> {
     pipeline: &'a Arc<Pipeline>,
     versions: Vec<Arc<Version>>,
+    /// As in [`Cluster`].
+    max_message_bytes: Arc<[Option<u64>]>,
     metrics: &'a Metrics,
     up: Gauge,
     status: &'a status::Pipeline,
@@ -451,13 +456,14 @@ impl Crew<'_> {
             .metrics
             .counters(&self.pipeline.config.name, chain.versions());
         let (pipeline, ours, ends) = (self.pipeline.clone(), control.clone(), self.ends.clone());
+        let sizes = self.max_message_bytes.clone();
         let thread = std::thread::Builder::new()
             .name(format!("{}-{number}", self.pipeline.config.name))
             .stack_size(WORKER_STACK)
             .spawn(move || {
                 let work = || -> Result<End> {
                     let source = pipeline.source(number, &waker)?;
-                    let sink = pipeline.sink(number, &waker)?;
+                    let sink = pipeline.sink(number, &sizes, &waker)?;
                     let settings = pipeline.settings(number);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
                 };

@@ -115,6 +115,12 @@ impl Topic {
         Topic::create_named(&unique_name(), partitions, settings)
     }
 
+    /// Makes a topic for dead letters, with room for their headers.
+    #[track_caller]
+    pub fn create_for_dead_letters(partitions: i32) -> Topic {
+        Topic::create_with(partitions, &[("max.message.bytes", "2097152")])
+    }
+
     /// Makes a topic whose name matters, to a pattern for example. [`unique_name`] keeps it apart from others.
     ///
     /// [`unique_name`]: Topic::unique_name

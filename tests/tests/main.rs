@@ -4,6 +4,8 @@
 mod commands;
 /// Crashes, signals, and processes that come and go: nothing is lost.
 mod delivery;
+/// The same, and nothing twice.
+mod exactly_once;
 /// What no transform touches comes out byte for byte.
 mod fidelity;
 /// What is read: several pipelines, patterns, where to start, partitions and topics that come later.
@@ -18,6 +20,8 @@ mod partitions;
 mod records;
 /// Records that are refused, guests that break, tombstones.
 mod refusals;
+/// The source and the sink by themselves: transactions, and how large a record may be.
+mod seam;
 /// The seed job, record by record.
 mod seed_job;
 /// The harness itself: what a test writes is what it reads.

@@ -75,6 +75,7 @@ pub fn run(args: &Produce) -> Result<(), Error> {
         user: &user,
         in_flight: IN_FLIGHT,
         transactional_id: None,
+        max_message_bytes: &[],
     };
     let waker = Waker::new()?;
     let sink = KafkaSink::new(&producer_settings(&options)?, &[topic.to_string()], &waker)?;

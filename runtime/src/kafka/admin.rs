@@ -8,7 +8,7 @@ use anyhow::{Context, Error, anyhow};
 use regex::Regex;
 
 use super::consumer::{Start, commit_and_wait, committed, look_up, offset_list};
-use super::ffi::{Client, Code, Member};
+use super::ffi::{Client, Code, Failure, Member};
 use super::membership;
 use super::settings::Settings;
 use crate::io::{Membership, TopicPartition};
@@ -23,6 +23,9 @@ pub struct Topic {
     /// How many partitions it has.
     pub partitions: usize,
 }
+
+/// The setting of a topic that bounds its batches.
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
 /// Whether a group is at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +82,40 @@ impl Admin {
                 },
             )
             .collect())
+    }
+
+    /// The `max.message.bytes` of topics, in order: how large the batch of a record may be there. `None` where the cluster
+    /// doesn't say, to this user or to anybody.
+    pub fn max_message_bytes(&self, topics: &[String]) -> Result<Vec<Option<u64>>, Error> {
+        let mut names = topics.to_vec();
+        names.sort();
+        names.dedup();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let described = self
+            .client
+            .describe_setting(&names, MAX_MESSAGE_BYTES, self.timeout);
+        let described = match described {
+            Err(why)
+                if why.downcast_ref().map(|it: &Failure| it.code) == Some(Code::UNSUPPORTED) =>
+            {
+                Vec::new()
+            }
+            described => described
+                .with_context(|| format!("can't ask the cluster about {}", names.join(", ")))?,
+        };
+        let of = |topic: &String| {
+            let (_, setting) = described.iter().find(|(name, _)| name == topic)?;
+            match setting {
+                Ok(value) => value.as_ref()?.parse().ok(),
+                Err(failure) => {
+                    tracing::info!(target: "kafka", topic, "can't ask how large records may be: {failure}");
+                    None
+                }
+            }
+        };
+        Ok(topics.iter().map(of).collect())
     }
 
     /// The names of all topics that this user may see and that match a pattern, sorted.

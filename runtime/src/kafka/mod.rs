@@ -2,6 +2,7 @@
 //! knows of Wasm.
 //!
 //! - `settings`: what librdkafka is told, and what the user may say about it.
+//! - `size`: how large a record is to a broker.
 //! - `wake`: how a worker sleeps.
 //! - `consumer`, `producer`: the source and the sink of a worker.
 //! - `transactions`, `caller`: where a producer's transactions stand, and the thread that waits for brokers.
@@ -19,6 +20,7 @@ mod membership;
 mod mock;
 mod producer;
 mod settings;
+mod size;
 mod transactions;
 mod wake;
 

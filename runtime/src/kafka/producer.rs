@@ -10,6 +10,7 @@ use super::ffi::{Code, Failure, Message, Producer, Refusal, Reports};
 use super::fold::Fold;
 use super::membership;
 use super::settings::Settings;
+use super::size::{fits, lone_batch};
 use super::transactions::{Stage, Transactions, fatal};
 use super::wake::Waker;
 use crate::io::{
@@ -26,6 +27,8 @@ pub struct KafkaSink {
     /// For the next client, if this one can't go on.
     settings: Settings,
     topics: Vec<String>,
+    /// How large a record's batch may be, for each topic where that's known and can be told beforehand.
+    bounds: Vec<Option<u64>>,
     waker: Waker,
     /// Before the producer, whose calls it makes.
     transactions: Option<Transactions>,
@@ -52,6 +55,7 @@ impl KafkaSink {
         Ok(KafkaSink {
             settings: settings.clone(),
             topics: topics.to_vec(),
+            bounds: vec![None; topics.len()],
             waker: waker.clone(),
             transactions,
             producer,
@@ -59,6 +63,18 @@ impl KafkaSink {
             left: Vec::new(),
             fold: Fold::default(),
         })
+    }
+
+    /// The same with each topic's `max.message.bytes`, where that's known: a larger record is refused before it's sent,
+    /// since a broker refuses all that's sent along with it. With compression only the broker can tell.
+    pub fn bounded(mut self, max_message_bytes: &[Option<u64>]) -> KafkaSink {
+        let known = max_message_bytes.iter().copied();
+        let known = known.map(|bound| bound.filter(|_| !self.settings.compresses()));
+        self.bounds = known
+            .chain(std::iter::repeat(None))
+            .take(self.topics.len())
+            .collect();
+        self
     }
 
     /// Makes a new client in the place of one that can't go on. What the old one had comes back as failed.
@@ -86,8 +102,9 @@ impl KafkaSink {
         match failure.code {
             Code::QUEUE_FULL => SendError::Full,
             Code::MSG_SIZE_TOO_LARGE => SendError::Record(anyhow!(
-                "a record for \"{topic}\" of {} bytes is larger than the producer's \"message.max.bytes\"",
-                record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+                "a record for \"{topic}\" takes {} bytes, more than the producer's \"message.max.bytes\" ({}); raise that, or the topics' \"max.message.bytes\" if it isn't set",
+                lone_batch(record),
+                self.settings.get("message.max.bytes").unwrap_or("1000000")
             )),
             Code::UNKNOWN_PARTITION => SendError::Record(anyhow!(
                 "topic \"{topic}\" has no partition {}",
@@ -123,6 +140,15 @@ impl Sink for KafkaSink {
             }
             timestamp => timestamp,
         };
+        if let Some(&Some(bound)) = self.bounds.get(record.output)
+            && !fits(record, bound)
+        {
+            let topic = &self.topics[record.output];
+            return Err(SendError::Record(anyhow!(
+                "a record for \"{topic}\" takes {} bytes, and the topic takes {bound}; raise its \"max.message.bytes\", and restart Weir",
+                lone_batch(record)
+            )));
+        }
         let message = Message {
             topic: record.output,
             partition: record.partition,
@@ -150,7 +176,7 @@ impl Sink for KafkaSink {
             settle((tag, delivered(code)));
         }
         let Some(reports) = &mut self.reports else {
-            // There is nothing to settle: a commit's records were before, an abort's come after.
+            // Whoever makes the call hears them now, and they come once it's done.
             return Ok(());
         };
         let mut failed = None;
@@ -225,12 +251,6 @@ impl Sink for KafkaSink {
                 return Err(TransactionError::Fatal(anyhow!(
                     "there is no transaction to commit"
                 )));
-            }
-            // Here rather than in the call, so that deliveries come meanwhile.
-            if let Some(reports) = &mut self.reports
-                && !reports.flush(patience)
-            {
-                return Ok(Progress::Pending);
             }
             let offsets = match offsets {
                 [] => None,

@@ -32,6 +32,16 @@ impl Settings {
         self.conf().map(|_| ())
     }
 
+    /// Whether a producer compresses what it sends.
+    pub(super) fn compresses(&self) -> bool {
+        let of = |names: &[&str]| {
+            let mut news = self.0.iter().rev();
+            let found = news.find(|(key, _)| names.contains(&key.as_str()));
+            found.is_some_and(|(_, value)| !value.eq_ignore_ascii_case("none"))
+        };
+        of(&["compression.codec", "compression.type"])
+    }
+
     pub(super) fn conf(&self) -> Result<Conf, Error> {
         Conf::new(&self.0, &is_secret)
     }
@@ -102,6 +112,8 @@ pub struct ProducerOptions<'a> {
     pub in_flight: u64,
     /// The `transactional.id` of a producer with transactions, which no other has.
     pub transactional_id: Option<&'a str>,
+    /// The `max.message.bytes` of the topics that it writes to, where that's known.
+    pub max_message_bytes: &'a [Option<u64>],
 }
 
 /// Whether the user may set this key to this value in such a table.
@@ -215,6 +227,7 @@ pub fn producer_settings(options: &ProducerOptions<'_>) -> Result<Settings, Refu
     }
     settings.push("enable.idempotence", true);
     settings.push("acks", "all");
+    bound(&mut settings, options.max_message_bytes);
     match options.transactional_id {
         Some(id) => transactional(&mut settings, id)?,
         None => settings.push("message.timeout.ms", 0),
@@ -228,6 +241,33 @@ pub fn producer_settings(options: &ProducerOptions<'_>) -> Result<Settings, Refu
         .saturating_add(SLACK_KBYTES);
     settings.push("queue.buffering.max.kbytes", kbytes.min(i32::MAX as u64));
     Ok(settings)
+}
+
+/// Bounds a producer's batches by what topics take. A broker refuses a batch as a whole, so that no record may join one
+/// that the topic doesn't take: `batch.size` is at most the smallest topic's. A record that is larger travels alone, and
+/// may be as large as the largest topic takes. What the user has set below stays.
+fn bound(settings: &mut Settings, topics: &[Option<u64>]) {
+    let known = || topics.iter().flatten().copied();
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some(smallest) = known().min() {
+        let set = settings.get("batch.size").map_or(Some(BATCH_SIZE), number);
+        // What isn't a number is librdkafka's to refuse.
+        if let Some(size) = set.filter(|&it| it > smallest) {
+            settings.push("batch.size", size.min(smallest).max(1));
+        }
+    }
+    // A compressed record may be any size before.
+    if settings.compresses() || topics.contains(&None) {
+        return;
+    }
+    if let Some(largest) = known().max() {
+        let largest = largest.clamp(MESSAGE_LEAST, MESSAGE_MOST);
+        match settings.get("message.max.bytes").map(number) {
+            Some(Some(set)) if set > largest => settings.push("message.max.bytes", largest),
+            Some(_) => {}
+            None => settings.push("message.max.bytes", largest),
+        }
+    }
 }
 
 /// What a producer with transactions has beside.
@@ -436,6 +476,12 @@ const OWNED: &[Owned] = &[
 /// Settings that hold pointers, beside the callbacks.
 const NOT_TEXT: &[&str] = &["opaque", "default_topic_conf", "interceptors"];
 
+/// librdkafka's default of `batch.size`.
+const BATCH_SIZE: u64 = 1_000_000;
+/// What librdkafka takes for `message.max.bytes`.
+const MESSAGE_LEAST: u64 = 1_000;
+const MESSAGE_MOST: u64 = 1_000_000_000;
+
 /// Milliseconds. A killed worker's transaction blocks the next owner of its partitions, and all readers, for that long;
 /// librdkafka's default of 60,000 is for programs that do more in one.
 const TRANSACTION_TIMEOUT: u32 = 15_000;
@@ -484,6 +530,7 @@ mod tests {
             user,
             in_flight: 8 << 20,
             transactional_id: None,
+            max_message_bytes: &[],
         })
     }
 
@@ -492,6 +539,7 @@ mod tests {
             user,
             in_flight: 8 << 20,
             transactional_id: Some("weir-group-stocks-here-0"),
+            max_message_bytes: &[],
         })
     }
 
@@ -511,6 +559,7 @@ mod tests {
                 user: &[],
                 in_flight,
                 transactional_id: None,
+                max_message_bytes: &[],
             };
             producer_settings(&options).unwrap().check().unwrap();
         }
@@ -675,6 +724,42 @@ mod tests {
         // They mean nothing to a producer without transactions.
         let settings = producer(&[("socket.timeout.ms", "60000")]).unwrap();
         assert_eq!(settings.get("message.timeout.ms"), Some("0"));
+    }
+
+    #[test]
+    fn batches_fit_the_smallest_topic_and_records_the_largest() {
+        let sizes = |user: &[(&str, &str)], topics: &[Option<u64>]| {
+            let settings = producer_settings(&ProducerOptions {
+                user,
+                in_flight: 8 << 20,
+                transactional_id: None,
+                max_message_bytes: topics,
+            })
+            .unwrap();
+            settings.check().unwrap();
+            let get = |key| settings.get(key).map(|it| it.parse::<u64>().unwrap());
+            (get("batch.size"), get("message.max.bytes"))
+        };
+        let topics = [Some(50_000), Some(2_000_000)];
+        assert_eq!(sizes(&[], &topics), (Some(50_000), Some(2_000_000)));
+        assert_eq!(sizes(&[], &[]), (None, None));
+        assert_eq!(sizes(&[], &[None]), (None, None));
+        // One that's unknown may be larger.
+        assert_eq!(sizes(&[], &[Some(50_000), None]), (Some(50_000), None));
+        // What a user has set holds if it's smaller.
+        let user = [("batch.size", "20000"), ("message.max.bytes", "60000")];
+        assert_eq!(sizes(&user, &topics), (Some(20_000), Some(60_000)));
+        let user = [("batch.size", "70000"), ("message.max.bytes", "9000000")];
+        assert_eq!(sizes(&user, &topics), (Some(50_000), Some(2_000_000)));
+        // How large a record is once it's compressed is nobody's to say beforehand.
+        let user = [
+            ("compression.type", "zstd"),
+            ("message.max.bytes", "9000000"),
+        ];
+        assert_eq!(sizes(&user, &topics), (Some(50_000), Some(9_000_000)));
+        // The bounds of librdkafka's own.
+        assert_eq!(sizes(&[], &[Some(10)]), (Some(10), Some(1_000)));
+        assert_eq!(sizes(&[], &[Some(3 << 30)]), (None, Some(1_000_000_000)));
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Running<'_> {
             user: &[("bootstrap.servers", self.servers)],
             in_flight: 8 << 20,
             transactional_id: None,
+            max_message_bytes: &[],
         };
         let waker = Waker::new()?;
         let sink = KafkaSink::new(&producer_settings(&options)?, &topics, &waker)?;

@@ -24,6 +24,9 @@ pub(in crate::kafka) struct TopicDescription {
 /// A topic's name, and what the cluster says of it.
 pub(in crate::kafka) type Described = (String, Result<TopicDescription, Failure>);
 
+/// What a topic has for a setting.
+pub(in crate::kafka) type Setting = Result<Option<String>, Failure>;
+
 /// What the cluster says of a consumer group.
 #[derive(Clone, Debug)]
 pub(in crate::kafka) struct GroupDescription {
@@ -128,6 +131,55 @@ impl Client {
                         .map(|()| read_topic(name.clone(), topic));
                     (name, described)
                 })
+                .collect())
+        }
+    }
+
+    /// What topics have for a setting, each with its own failure; `None` if it has no such setting.
+    pub(in crate::kafka) fn describe_setting(
+        self: &Arc<Client>,
+        topics: &[String],
+        key: &str,
+        timeout: Duration,
+    ) -> Result<Vec<(String, Setting)>, Error> {
+        let name = CString::new(key)
+            .with_context(|| format!("a setting's name can't have a NUL byte: {key:?}"))?;
+        let options = AdminOptions::new(
+            self,
+            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
+            timeout,
+        )?;
+        let queue = Queue::new(self);
+        let resources = topics
+            .iter()
+            .map(|topic| Resource::topic(topic))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<_> = resources.iter().map(|it| it.0).collect();
+        // SAFETY: the client, options, queue and resources live; the call copies the resources. The empty value says that
+        // this setting is asked for.
+        unsafe {
+            for resource in &resources {
+                sys::rd_kafka_ConfigResource_set_config(resource.0, name.as_ptr(), c"".as_ptr());
+            }
+            sys::rd_kafka_DescribeConfigs(
+                self.as_ptr(),
+                pointers.as_mut_ptr(),
+                pointers.len(),
+                options.as_ptr(),
+                queue.as_ptr(),
+            );
+        }
+        let event = answer(&queue, timeout)?;
+        // SAFETY: the event is the answer to the call above and lives while it is copied out of.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeConfigs_result(event.as_ptr());
+            if result.is_null() {
+                bail!("the answer is to another question");
+            }
+            let mut count = 0;
+            let resources = sys::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
+            Ok((0..count)
+                .map(|index| read_setting(*resources.add(index), key))
                 .collect())
         }
     }
@@ -265,6 +317,54 @@ unsafe fn read_topic(
         name,
         id,
         partitions,
+    }
+}
+
+/// # Safety
+/// `resource` lives.
+unsafe fn read_setting(
+    resource: *const sys::rd_kafka_ConfigResource_t,
+    key: &str,
+) -> (String, Setting) {
+    // SAFETY: as the caller says; the entries are the resource's own, and as many as it says.
+    unsafe {
+        let name = text(sys::rd_kafka_ConfigResource_name(resource));
+        let code = Code::of(sys::rd_kafka_ConfigResource_error(resource));
+        if !code.is_none() {
+            let text = text(sys::rd_kafka_ConfigResource_error_string(resource));
+            return (name, Err(Failure { code, text }));
+        }
+        let mut count = 0;
+        let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut count);
+        let value = (0..count)
+            .map(|index| *entries.add(index))
+            .find(|&entry| text(sys::rd_kafka_ConfigEntry_name(entry)) == key)
+            .map(|entry| text(sys::rd_kafka_ConfigEntry_value(entry)));
+        (name, Ok(value))
+    }
+}
+
+/// What settings are asked of.
+struct Resource(*mut sys::rd_kafka_ConfigResource_t);
+
+impl Resource {
+    fn topic(name: &str) -> Result<Resource, Error> {
+        let text = CString::new(name)
+            .with_context(|| format!("a topic's name can't have a NUL byte: {name:?}"))?;
+        let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        // SAFETY: the name is NUL-terminated and copied; the resource is ours.
+        let resource = unsafe { sys::rd_kafka_ConfigResource_new(kind, text.as_ptr()) };
+        match resource.is_null() {
+            true => bail!("can't ask for the settings of topic {name:?}"),
+            false => Ok(Resource(resource)),
+        }
+    }
+}
+
+impl Drop for Resource {
+    fn drop(&mut self) {
+        // SAFETY: ours.
+        unsafe { sys::rd_kafka_ConfigResource_destroy(self.0) };
     }
 }
 

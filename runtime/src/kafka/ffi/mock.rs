@@ -32,7 +32,6 @@ pub(in crate::kafka) enum Request {
     AddOffsetsToTxn = 25,
     EndTxn = 26,
     TxnOffsetCommit = 28,
-    DescribeConfigs = 32,
 }
 
 impl Mock {

@@ -130,6 +130,9 @@ impl Code {
     /// The time is over.
     pub(super) const TIMED_OUT: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT);
+    /// No broker knows the request.
+    pub(super) const UNSUPPORTED: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE);
     /// The topic exists already.
     pub(super) const TOPIC_ALREADY_EXISTS: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS);

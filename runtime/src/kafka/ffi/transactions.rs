@@ -54,8 +54,9 @@ impl Client {
                 instance: copy(instance),
             };
             sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-            // Before the first generation it's -1, and again once the group has put the member out.
-            (member.generation >= 0).then_some(member)
+            // It's -1 or, as a member's epoch, 0 before the first, and again once the group has put the member out. With
+            // these a group without members would take offsets from anybody.
+            (member.generation > 0).then_some(member)
         }
     }
 }

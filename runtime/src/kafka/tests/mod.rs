@@ -96,6 +96,7 @@ fn producer(cluster: &MockCluster, more: &[(&str, &str)]) -> Settings {
         user: &user,
         in_flight: 16 << 20,
         transactional_id: None,
+        max_message_bytes: &[],
     };
     producer_settings(&options).unwrap()
 }

@@ -63,7 +63,7 @@ fn records_that_cannot_be_sent_are_refused_one_by_one() {
     let large = vec![0; 2_000];
     let text = refusal(&mut writer, &outgoing(None, &large, &headers, 0));
     assert!(
-        text.contains("2000 bytes") && text.contains("message.max.bytes"),
+        text.contains("takes 2070 bytes") && text.contains("message.max.bytes"),
         "{text}"
     );
     let text = refusal(&mut writer, &outgoing(Some(7), b"", &headers, 0));

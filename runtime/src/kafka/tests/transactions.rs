@@ -11,6 +11,7 @@ fn exact(cluster: &MockCluster, more: &[(&str, &str)]) -> Writer {
         user: &user,
         in_flight: 16 << 20,
         transactional_id: Some("weir-test-0"),
+        max_message_bytes: &[],
     };
     Writer::new(&producer_settings(&options).unwrap())
 }
