@@ -135,15 +135,17 @@ impl Sandbox {
     fn version(&self, &Step(name, config): &Step) -> Result<Arc<Version>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
         let path = folder.join(name).with_extension("wasm");
-        let bytes = Module::read(&path).context("build it with `cargo xtask guests`")?;
+        let limits = Limits::default();
+        let bytes = Module::read(&path, limits.max_module_bytes)
+            .context("build it with `cargo xtask guests`")?;
         Ok(Arc::new(Version {
             transform: name.to_owned(),
-            module: Module::load(&self.host, &bytes).with_context(|| name.to_owned())?,
+            module: Module::load(&self.host, &bytes, &limits).with_context(|| name.to_owned())?,
             setup: Setup {
                 config: config.to_owned(),
                 outputs: vec!["default".to_owned()],
             },
-            limits: Limits::default(),
+            limits,
             ids: Some(Base::new("cluster", "bench", name, None)),
         }))
     }
@@ -158,9 +160,9 @@ impl Sandboxed {
             batches,
             || batch.clone(),
             |batch| {
-                let processed = self.chain.run(batch, &self.keys, &mut |_, _, _| {});
+                let processed = self.chain.run(&batch, 0, &self.keys, &mut |_, _, _| {});
                 match processed {
-                    Ok(processed) if processed.refused.is_empty() => {
+                    Ok(processed) if processed.failed.is_empty() => {
                         black_box(processed);
                     }
                     other => panic!("the records are good, and yet: {other:?}"),

@@ -120,12 +120,13 @@ impl Worker {
         let consumer = consumer_settings(&ConsumerOptions {
             user: &user,
             group: &arguments.group,
-            worker: number,
+            instance_id: None,
             buffer: arguments.buffer,
         })?;
         let producer = producer_settings(&ProducerOptions {
             user: &user,
             in_flight: arguments.in_flight,
+            transactional_id: None,
         })?;
         let mut in_flight = Box::<InFlight>::default();
         let opaque = (&raw mut *in_flight).cast::<c_void>();

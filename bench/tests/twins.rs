@@ -56,7 +56,9 @@ fn check<T: Transform>(name: &str, config: &str) {
     for subject in Subject::ALL {
         let (batch, inputs) = records(subject);
         let expected = native.run_batch(&native.batch(&inputs));
-        let output = sandboxed.transform(&batch, &id_key).unwrap();
+        let output = sandboxed
+            .transform(&batch, &id_key, Limits::default().deadline)
+            .unwrap();
         let context = format!("{name} {config}, {subject}");
         assert_eq!(output.take, expected.take, "{context}");
         same_column(output.keys, expected.keys, &context);
@@ -94,19 +96,19 @@ fn same_column(one: Option<Column>, other: Option<bindings::Column>, context: &s
 
 fn guest(name: &str, config: &str) -> Guest {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
-    let bytes = Module::read(&path.join(name).with_extension("wasm"))
-        .expect("build the modules with `cargo xtask guests`");
+    let limits = Limits::default();
+    let bytes = Module::read(
+        &path.join(name).with_extension("wasm"),
+        limits.max_module_bytes,
+    )
+    .expect("build the modules with `cargo xtask guests`");
     let host = Host::new(Compiler::InProcess, None).unwrap();
     let setup = Setup {
         config: config.to_owned(),
         outputs: vec!["default".to_owned()],
     };
-    Guest::new(
-        &Module::load(&host, &bytes).unwrap(),
-        &setup,
-        &Limits::default(),
-    )
-    .unwrap()
+    let module = Module::load(&host, &bytes, &limits).unwrap();
+    Guest::new(&module, &setup, &limits).unwrap()
 }
 
 /// The same records as the host and as a native test hands them over.

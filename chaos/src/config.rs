@@ -52,6 +52,7 @@ data = {data:?}
 group = {GROUP:?}
 input = [{INPUT:?}]
 output = {OUTPUT:?}
+dead_letter = {DEAD_LETTER:?}
 delivery = {delivery:?}
 workers = 2
 commit_interval = \"100ms\"
@@ -75,7 +76,7 @@ config = {{ from = \"timestamp\", rename = \"event_time\", to = \"iso_date\" }}
 name = \"act\"
 module = \"faulty.wasm\"
 config = {{ field = \"act\" }}
-deadline = \"100ms\"
+deadline = \"50ms\"
 memory = \"8MiB\"
 
 [[pipelines.{PIPELINE}.transforms]]

@@ -65,7 +65,7 @@ fn run_in(arguments: &Arguments, folder: &Path) -> Result<bool, Error> {
     );
     let ledger = Ledger {
         seed: arguments.seed,
-        poison: false,
+        poison: true,
         start: chrono::Utc::now().timestamp_millis(),
         rate: arguments.rate,
     };

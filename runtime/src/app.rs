@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::admin::{Admin, Seen};
 use crate::config::{Config, ConfigError};
 use crate::guest::{Compiler, Host};
+use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::pipeline::{Phase, Pipeline};
 use crate::status::Status;
@@ -18,17 +19,19 @@ use crate::status::Status;
 /// A process that's ready to start: its config is read, its modules are loaded and have taken their configs.
 pub struct App {
     config: Config,
+    /// Held until the app has ended.
+    instance: Instance,
     pipelines: Vec<Arc<Pipeline>>,
 }
 
 impl App {
     /// Does all that can fail without Kafka. An error is a mistake in the config or in a module.
-    pub fn load(config: Config) -> Result<App> {
+    pub fn load(config: Config, instance: Instance) -> Result<App> {
         let cache: PathBuf = config.data.join("compiled");
         let host = Host::new(Compiler::this_program(), Some(cache))?;
         let (mut pipelines, mut problems) = (Vec::new(), Vec::new());
         for it in &config.pipelines {
-            match Pipeline::load(&host, it, config.id_key.as_ref()) {
+            match Pipeline::load(&host, it, config.id_key.as_ref(), instance.name()) {
                 Ok(pipeline) => pipelines.push(Arc::new(pipeline)),
                 Err(more) => problems.extend(more),
             }
@@ -37,7 +40,11 @@ impl App {
             let path = config.path;
             return Err(ConfigError { path, problems }.into());
         }
-        Ok(App { config, pipelines })
+        Ok(App {
+            config,
+            instance,
+            pipelines,
+        })
     }
 
     /// The pipelines, in the order of the config.
@@ -51,6 +58,7 @@ impl App {
         let metrics = Metrics::default();
         let status = Status::new(self.config.pipelines.iter().map(|it| it.name.as_str()));
         let admin = Admin::bind(self.config.admin.listen).await?;
+        info!(instance = self.instance.name(), "the name of this process");
         info!(listen = %admin.address()?, "admin endpoints");
         let (phase, phases) = watch::channel(Phase::Run);
         let (quit, mut quitting) = watch::channel(false);

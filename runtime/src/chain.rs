@@ -1,12 +1,14 @@
 //! A pipeline's transforms, in order, on one worker. Knows guests and records, and nothing of Kafka.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use crate::guest::{Fault, Guest, Limits, Log, Module, Output, Setup, UNCHOSEN};
 use crate::ids::Base;
-use crate::record::{Batch, TimestampType};
+use crate::letter::Class;
+use crate::record::{Batch, Kept, TimestampType};
 
 /// A version of a transform: a module and its config, with what the pipeline says about it.
 pub struct Version {
@@ -46,23 +48,26 @@ pub struct IdKeys(Vec<Option<[u8; 32]>>);
 /// What became of a batch.
 #[derive(Debug)]
 pub struct Processed {
-    /// The records that came out, if `take` is empty; otherwise they're those of its records that `take` names.
-    pub batch: Batch,
+    /// The records that came out, if `take` is empty; otherwise they're those of its records that `take` names. `None` if
+    /// no step changed any: they're the input's own.
+    pub batch: Option<Batch>,
     /// The last step's choice, where it chose and changed nothing: so that a filter at the end copies no bytes.
     pub take: Option<Vec<u32>>,
-    /// The input records that were refused, in the order of their offsets; nothing of them is in `batch`.
-    pub refused: Vec<Refused>,
+    /// The input records that failed, in the order of their offsets; nothing of them comes out.
+    pub failed: Vec<Failed>,
     /// What each step did.
     pub counts: Vec<Count>,
 }
 
-/// An input record that a transform refused.
+/// An input record that can't be processed, or whose output can't be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct Failed {
     /// Its offset.
     pub offset: u64,
-    /// The step that refused it, from 0.
-    pub step: usize,
+    /// The step that it failed in, from 0; `None` if all took it, and Kafka doesn't take what came of it.
+    pub step: Option<usize>,
+    /// How.
+    pub class: Class,
     /// Why.
     pub reason: String,
 }
@@ -78,6 +83,8 @@ pub struct Count {
     pub dropped: u64,
     /// Records that it refused.
     pub refused: u64,
+    /// Lines for the log that were too many.
+    pub log_lines_dropped: u64,
 }
 
 /// A guest broke on a batch; nothing of the batch came out.
@@ -85,12 +92,21 @@ pub struct Count {
 pub struct Broken {
     /// The step, from 0.
     pub step: usize,
-    /// The transform's name.
-    pub transform: String,
     /// How.
     pub fault: Fault,
     /// The offsets of the first and the last record of the batch.
     pub offsets: (u64, u64),
+}
+
+impl Processed {
+    /// The records that came out, of an input that this is about.
+    pub fn records(self, input: &Batch) -> Batch {
+        match (self.batch, self.take) {
+            (batch, Some(take)) => batch.as_ref().unwrap_or(input).gather(&take),
+            (Some(batch), None) => batch,
+            (None, None) => input.clone(),
+        }
+    }
 }
 
 impl Chain {
@@ -121,28 +137,32 @@ impl Chain {
         IdKeys(self.versions().map(key).collect())
     }
 
-    /// Passes a batch through all steps. `log` gets the guests' log lines with the step and the record's offset.
+    /// Passes a batch through all steps. `log` gets the guests' log lines with the step and the record's offset. Where the
+    /// batch is part of one that a guest broke on, `full` is how many records that had, and each guest gets a share of its
+    /// deadline; otherwise 0.
     pub fn run(
         &mut self,
-        mut batch: Batch,
+        input: &Batch,
+        full: usize,
         keys: &IdKeys,
         log: &mut dyn FnMut(&Version, u64, &Log),
     ) -> Result<Processed, Broken> {
+        // The input is the caller's, who has yet to write its failed records down: it's copied where a step changes it.
+        let mut batch = Cow::Borrowed(input);
         let mut take: Option<Vec<u32>> = None;
-        let mut refused: Vec<Refused> = Vec::new();
+        let mut failed: Vec<Failed> = Vec::new();
         let mut counts = Vec::with_capacity(self.steps.len());
         for (index, step) in self.steps.iter_mut().enumerate() {
             if let Some(take) = take.take() {
-                batch = batch.gather(&take);
+                batch = Cow::Owned(batch.gather(&take));
             }
             if batch.is_empty() {
                 counts.push(Count::default());
                 continue;
             }
-            let output = step.run(&batch, keys.0.get(index).copied().flatten());
+            let output = step.run(&batch, full, keys.0.get(index).copied().flatten());
             let mut output = output.map_err(|fault| Broken {
                 step: index,
-                transform: step.version.transform.clone(),
                 fault,
                 offsets: (batch.offsets[0], batch.offsets[batch.len() - 1]),
             })?;
@@ -151,46 +171,53 @@ impl Chain {
             }
             counts.push(count(&output, batch.len()));
             if !output.refused.is_empty() {
-                let news = output.refused.drain(..).map(|(at, reason)| Refused {
+                let news = output.refused.drain(..).map(|(at, reason)| Failed {
                     offset: batch.offsets[at as usize],
-                    step: index,
+                    step: Some(index),
+                    class: Class::Refused,
                     reason,
                 });
-                refused.extend(news);
-                refused.sort_by_key(|it| it.offset);
-                refused.dedup_by_key(|it| it.offset);
+                failed.extend(news);
+                failed.sort_by_key(|it| it.offset);
+                failed.dedup_by_key(|it| it.offset);
             }
             (batch, take) = apply(batch, output);
-            if !refused.is_empty() {
-                // An input comes out whole or not at all, so a refusal withholds its siblings.
-                let kept = (0..batch.len() as u32).filter(|&at| {
-                    let offset = batch.offsets[at as usize];
-                    refused
-                        .binary_search_by_key(&offset, |it| it.offset)
-                        .is_err()
-                });
-                let kept: Vec<u32> = match take.take() {
-                    None => kept.collect(),
-                    Some(take) => {
-                        let mut ok = vec![false; batch.len()];
-                        kept.for_each(|at| ok[at as usize] = true);
-                        take.into_iter().filter(|&at| ok[at as usize]).collect()
-                    }
-                };
-                take = (kept.len() < batch.len()).then_some(kept);
+            if !failed.is_empty() {
+                take = without(&batch, take, &failed);
             }
         }
         Ok(Processed {
-            batch,
+            batch: match batch {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(batch) => Some(batch),
+            },
             take,
-            refused,
+            failed,
             counts,
         })
     }
 }
 
+/// What's left of a choice without what came of failed records: an input comes out whole or not at all, so that one
+/// descendant's refusal withholds its siblings.
+fn without(batch: &Batch, take: Option<Vec<u32>>, failed: &[Failed]) -> Option<Vec<u32>> {
+    let good = |&at: &u32| {
+        let offset = batch.offsets[at as usize];
+        failed
+            .binary_search_by_key(&offset, |it| it.offset)
+            .is_err()
+    };
+    match take {
+        Some(take) => Some(take.into_iter().filter(good).collect()),
+        None => {
+            let kept: Vec<u32> = (0..batch.len() as u32).filter(good).collect();
+            (kept.len() < batch.len()).then_some(kept)
+        }
+    }
+}
+
 impl Step {
-    fn run(&mut self, batch: &Batch, key: Option<[u8; 32]>) -> Result<Output, Fault> {
+    fn run(&mut self, batch: &Batch, full: usize, key: Option<[u8; 32]>) -> Result<Output, Fault> {
         if !self.guest.is_live() {
             let guest = self.version.guest();
             self.guest = guest.map_err(|error| Fault::Error(format!("{error:#}")))?;
@@ -199,7 +226,13 @@ impl Step {
             Some(key) => key,
             None => fresh_key()?,
         };
-        self.guest.transform(batch, &key)
+        // All of one input record's descendants are one record.
+        let records = match batch.offsets.first() == batch.offsets.last() {
+            true => 1,
+            false => batch.len(),
+        };
+        let deadline = self.version.limits.deadline_for(records, full.max(records));
+        self.guest.transform(batch, &key, deadline)
     }
 }
 
@@ -227,12 +260,13 @@ fn count(output: &Output, inputs: usize) -> Count {
         records_out: takes as u64,
         dropped: (inputs - (takes - again) - refused) as u64,
         refused: refused as u64,
+        log_lines_dropped: output.log_lines_dropped as u64,
     }
 }
 
 /// What comes out of a step: new columns where the guest made some, the input's own elsewhere. A choice among
 /// unchanged records stays a choice.
-pub(crate) fn apply(mut batch: Batch, output: Output) -> (Batch, Option<Vec<u32>>) {
+pub(crate) fn apply(batch: Cow<'_, Batch>, output: Output) -> (Cow<'_, Batch>, Option<Vec<u32>>) {
     let take = output.take;
     let all = take.len() == batch.len() && take.iter().zip(0..).all(|(&at, index)| at == index);
     let changed = output.keys.is_some()
@@ -241,22 +275,21 @@ pub(crate) fn apply(mut batch: Batch, output: Output) -> (Batch, Option<Vec<u32>
         || output.timestamps.is_some()
         || output.outputs.is_some();
     let split = take.windows(2).any(|pair| pair[0] == pair[1]);
-    if !all && !changed && !split && batch.ordinals.is_empty() {
-        return (batch, Some(take));
+    if !changed && !split && batch.ordinals.is_empty() {
+        return (batch, (!all).then_some(take));
     }
-    if !all {
-        // What the guest replaces needn't be copied first.
-        if output.keys.is_some() {
-            batch.keys = Default::default();
-        }
-        if output.values.is_some() {
-            batch.values = Default::default();
-        }
-        if output.headers.is_some() {
-            batch.headers = Default::default();
-        }
-        batch = batch.gather(&take);
-    }
+    // What the guest replaces needn't be copied first.
+    let kept = Kept {
+        keys: output.keys.is_none(),
+        values: output.values.is_none(),
+        headers: output.headers.is_none(),
+        timestamps: output.timestamps.is_none(),
+    };
+    let mut batch = match (all, batch) {
+        (true, Cow::Owned(batch)) => batch,
+        (true, Cow::Borrowed(batch)) => batch.part(kept),
+        (false, batch) => batch.gather_part(&take, kept),
+    };
     if let Some(keys) = output.keys {
         batch.keys = keys;
     }
@@ -276,7 +309,7 @@ pub(crate) fn apply(mut batch: Batch, output: Output) -> (Batch, Option<Vec<u32>
     if split || !batch.ordinals.is_empty() {
         batch.ordinals = ordinals(&batch.offsets);
     }
-    (batch, None)
+    (Cow::Owned(batch), None)
 }
 
 /// Where records go after a step that chose for some of them.

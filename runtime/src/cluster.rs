@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::config::{self, Input, Partitioning};
+use crate::config::{self, Delivery, Input, Partitioning};
 use crate::kafka::{
     Admin, ConsumerOptions, ProducerOptions, Refused, Settings, admin_settings, consumer_settings,
     group_settings, producer_settings,
@@ -37,6 +37,8 @@ pub struct Cluster {
     pub inputs: Vec<Topic>,
     /// The output topics, in the order of the config.
     pub outputs: Vec<Topic>,
+    /// The dead letter topic, if the pipeline has one.
+    pub dead_letter: Option<Topic>,
 }
 
 impl Cluster {
@@ -44,12 +46,24 @@ impl Cluster {
     pub fn look(pipeline: &config::Pipeline) -> Result<Cluster> {
         let (admin, id) = open(&pipeline.consumer)?;
         let inputs = inputs(&admin, pipeline)?;
-        let admin = match pipeline.producer == pipeline.consumer {
-            true => admin,
-            false => open(&pipeline.producer)?.0,
+        let (admin, home) = match pipeline.producer == pipeline.consumer {
+            true => (admin, id.clone()),
+            false => open(&pipeline.producer)?,
         };
-        let names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
-        let outputs = all(admin.topics(&names)?).context("output")?;
+        if pipeline.delivery == Delivery::ExactlyOnce {
+            ensure!(
+                home == id,
+                "it reads from the cluster {id} and writes to the cluster {home}, and exactly-once can't reach across; give consumer and producer the same \"bootstrap.servers\", or take delivery = \"at-least-once\""
+            );
+        }
+        let outputs = outputs(&admin, pipeline).context("output")?;
+        let dead_letter = match &pipeline.dead_letter {
+            None => None,
+            Some(topic) => {
+                let found = all(admin.topics(std::slice::from_ref(topic))?);
+                found.context("dead letters")?.pop()
+            }
+        };
         for (output, found) in pipeline.outputs.iter().zip(&outputs) {
             if output.partition != Partitioning::Same {
                 continue;
@@ -69,6 +83,7 @@ impl Cluster {
             id,
             inputs,
             outputs,
+            dead_letter,
         })
     }
 
@@ -102,31 +117,74 @@ pub fn inputs(admin: &Admin, pipeline: &config::Pipeline) -> Result<Vec<Topic>> 
     all(admin.topics(&names)?).context("input")
 }
 
+/// A pipeline's output topics, in the order of the config; two outputs may share one.
+fn outputs(admin: &Admin, pipeline: &config::Pipeline) -> Result<Vec<Topic>> {
+    let mut names: Vec<String> = pipeline.outputs.iter().map(|it| it.topic.clone()).collect();
+    names.sort();
+    names.dedup();
+    let topics = all(admin.topics(&names)?)?;
+    let topic = |output: &config::Output| {
+        let found = topics.iter().find(|it| it.name == output.topic);
+        found
+            .cloned()
+            .with_context(|| format!("no topic \"{}\"", output.topic))
+    };
+    pipeline.outputs.iter().map(topic).collect()
+}
+
 fn all(topics: Vec<Result<Topic>>) -> Result<Vec<Topic>> {
     topics.into_iter().collect()
 }
 
 /// What the consumer of a worker is made with.
-pub fn consumer(pipeline: &config::Pipeline, worker: usize) -> Result<Settings, Refused> {
+pub fn consumer(
+    pipeline: &config::Pipeline,
+    instance: &str,
+    worker: usize,
+) -> Result<Settings, Refused> {
+    let id = instance_id(pipeline, instance, worker);
     consumer_settings(&ConsumerOptions {
         user: &pairs(&pipeline.consumer),
         group: &pipeline.group,
-        worker,
+        instance_id: id.as_deref(),
         buffer: pipeline.buffer.as_usize() as u64,
     })
 }
 
 /// What the producer of a worker is made with.
-pub fn producer(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
+pub fn producer(
+    pipeline: &config::Pipeline,
+    instance: &str,
+    worker: usize,
+) -> Result<Settings, Refused> {
+    let id = transactional_id(pipeline, instance, worker);
     producer_settings(&ProducerOptions {
         user: &pairs(&pipeline.producer),
         in_flight: pipeline.in_flight.as_usize() as u64,
+        transactional_id: id.as_deref(),
     })
 }
 
 /// What a client is made with that looks at the pipeline's group from outside.
 pub fn group(pipeline: &config::Pipeline) -> Result<Settings, Refused> {
     group_settings(&pairs(&pipeline.consumer), &pipeline.group)
+}
+
+/// The name under which brokers keep a worker's transactions, with exactly-once.
+fn transactional_id(pipeline: &config::Pipeline, instance: &str, worker: usize) -> Option<String> {
+    let config::Pipeline { group, name, .. } = pipeline;
+    (pipeline.delivery == Delivery::ExactlyOnce)
+        .then(|| format!("weir-{group}-{name}-{instance}-{worker}"))
+}
+
+/// The name under which the group keeps a worker's place, with static membership. Names are the group's own, so the
+/// group isn't part of it; and Kafka takes no more than 249 letters, digits, `.`, `_` and `-`, which a group may not keep
+/// to.
+fn instance_id(pipeline: &config::Pipeline, instance: &str, worker: usize) -> Option<String> {
+    let name = &pipeline.name;
+    pipeline
+        .static_membership
+        .then(|| format!("weir-{name}-{instance}-{worker}"))
 }
 
 /// Settings as keys and values, in order.

@@ -1,6 +1,7 @@
 //! Where a worker's records come from and go to. Two implementations each: Kafka's (`kafka/`), and the fakes of the
 //! tests, which can be corked and fail on demand.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
-impl std::fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.topic, self.partition)
     }
 }
@@ -168,6 +169,8 @@ pub enum SendError {
     Record(Error),
     /// The client can't go on; the worker stops with this cause.
     Fatal(Error),
+    /// The transaction has failed, or the client has with it.
+    Transaction(TransactionError),
 }
 
 /// Why a record that was handed over wasn't delivered.
@@ -197,8 +200,9 @@ pub trait Sink {
     fn send(&mut self, record: &Outgoing<'_>) -> Result<(), SendError>;
 
     /// Serves the client and hands every delivery that is known by now to `settle`, each tag exactly once. Never
-    /// blocks.
-    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), Error>;
+    /// blocks. Fails if the client can't go on, once and whether or not in a transaction; that a transaction has failed
+    /// shows in its deliveries.
+    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), TransactionError>;
 
     /// Gives up on all that was handed over and not yet sent or acknowledged; its deliveries come as failures.
     fn purge(&mut self);
@@ -247,4 +251,24 @@ pub enum TransactionError {
     /// Another producer has taken this one's place, or the brokers have given up on it: the worker must leave its group
     /// and join anew.
     Fenced(Error),
+}
+
+impl TransactionError {
+    /// The same with what was being done.
+    pub fn context(self, what: impl fmt::Display + Send + Sync + 'static) -> TransactionError {
+        match self {
+            TransactionError::Abort(cause) => TransactionError::Abort(cause.context(what)),
+            TransactionError::Fatal(cause) => TransactionError::Fatal(cause.context(what)),
+            TransactionError::Fenced(cause) => TransactionError::Fenced(cause.context(what)),
+        }
+    }
+
+    /// The cause, whichever kind it is.
+    pub fn into_cause(self) -> Error {
+        match self {
+            TransactionError::Abort(cause)
+            | TransactionError::Fatal(cause)
+            | TransactionError::Fenced(cause) => cause,
+        }
+    }
 }

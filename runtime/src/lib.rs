@@ -1,6 +1,7 @@
 //! Weir: a WebAssembly transform runtime for Apache Kafka.
 //!
-//! - [`app`], [`pipeline`], [`worker`]: the life of the process, of a pipeline, and a record's way.
+//! - [`app`], [`pipeline`], [`worker`]: the life of the process, of a pipeline, and a record's way. [`instance`]: the
+//!   name of the process among others.
 //! - [`guest`], [`chain`]: the sandbox, and a pipeline's transforms in it. Only `guest` names wasmtime.
 //! - [`io`], [`kafka`], [`cluster`]: where records come from and go to. Only `kafka` names librdkafka.
 //! - [`record`], [`ids`]: records in columns, and the keys that stable ids are drawn from.
@@ -16,6 +17,7 @@ pub mod config;
 pub mod fake;
 pub mod guest;
 pub mod ids;
+pub mod instance;
 pub mod io;
 pub mod kafka;
 pub mod letter;

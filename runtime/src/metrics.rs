@@ -1,5 +1,6 @@
 //! All metrics: names, help, labels. Workers count here, once, in plain atomic counters, and `/metrics` renders them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use metrics::{
@@ -8,6 +9,8 @@ use metrics::{
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::chain::{Count, Version};
+use crate::guest::{Fault, Limit};
+use crate::letter::Class;
 
 /// Records consumed. Label: `pipeline`.
 pub const RECORDS_IN: &str = "weir_records_in_total";
@@ -17,6 +20,18 @@ pub const RECORDS_OUT: &str = "weir_records_out_total";
 pub const RECORDS_DROPPED: &str = "weir_records_dropped_total";
 /// Records that a transform refused. Labels: `pipeline`, `transform`, `version`.
 pub const RECORDS_REFUSED: &str = "weir_records_refused_total";
+/// Records that went to the dead letter topic. Labels: `pipeline`, `transform` (empty if none was at fault), `class`.
+pub const RECORDS_DEAD_LETTERED: &str = "weir_records_dead_lettered_total";
+/// Records that were passed over because a transform failed on them. Labels: as [`RECORDS_DEAD_LETTERED`].
+pub const RECORDS_SKIPPED: &str = "weir_records_skipped_total";
+/// Transactions that ended. Labels: `pipeline`, `result` (`committed` or `aborted`).
+pub const TRANSACTIONS: &str = "weir_transactions_total";
+/// Records that broke a transform's guest all alone. Labels: `pipeline`, `transform`, `version`, `class`.
+pub const RECORDS_BROKEN: &str = "weir_records_broken_total";
+/// Calls of a guest that ended at a limit. Labels: `pipeline`, `transform`, `limit`.
+pub const LIMIT_HITS: &str = "weir_limit_hits_total";
+/// Log lines of guests that were too many. Labels: `pipeline`, `transform`.
+pub const LOG_LINES_DROPPED: &str = "weir_log_lines_dropped_total";
 /// 1 while a pipeline's workers all run. Label: `pipeline`.
 pub const PIPELINE_UP: &str = "weir_pipeline_up";
 
@@ -36,6 +51,34 @@ pub struct Counters {
     pub records_out: Counter,
     /// One for each transform of the chain, in order.
     pub transforms: Vec<TransformCounters>,
+    /// See [`TRANSACTIONS`].
+    pub transactions_committed: Counter,
+    /// See [`TRANSACTIONS`].
+    pub transactions_aborted: Counter,
+    /// Of records that no transform failed on and Kafka didn't take.
+    undeliverable: Fates,
+}
+
+/// What a worker did, to be counted once it's certain.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Records consumed.
+    pub records_in: u64,
+    /// Records produced to the outputs and acknowledged.
+    pub records_out: u64,
+    /// What each step did, in order; empty for none.
+    pub counts: Vec<Count>,
+    /// Records that went to the dead letter topic: the step that failed on each, if one did, and how.
+    pub letters: Vec<(Option<usize>, Class)>,
+    /// Records that were passed over, likewise.
+    pub skipped: Vec<(Option<usize>, Class)>,
+}
+
+/// What became of failed records: one counter for each class.
+#[derive(Clone)]
+struct Fates {
+    dead_lettered: HashMap<Class, Counter>,
+    skipped: HashMap<Class, Counter>,
 }
 
 /// What a worker counts of one transform.
@@ -43,6 +86,10 @@ pub struct Counters {
 pub struct TransformCounters {
     dropped: Counter,
     refused: Counter,
+    fates: Fates,
+    log_lines_dropped: Counter,
+    broken: Vec<(Class, Counter)>,
+    limit_hits: Vec<(&'static str, Counter)>,
 }
 
 impl Default for Metrics {
@@ -56,6 +103,27 @@ impl Default for Metrics {
             );
             describe_counter!(RECORDS_DROPPED, "Records that a transform decided to drop.");
             describe_counter!(RECORDS_REFUSED, "Records that a transform refused.");
+            describe_counter!(
+                RECORDS_DEAD_LETTERED,
+                "Records that went to the dead letter topic."
+            );
+            describe_counter!(
+                RECORDS_SKIPPED,
+                "Records that were passed over because a transform failed on them."
+            );
+            describe_counter!(TRANSACTIONS, "Transactions that ended.");
+            describe_counter!(
+                RECORDS_BROKEN,
+                "Records that broke a transform's guest all alone, by how: trap, deadline, memory or output."
+            );
+            describe_counter!(
+                LIMIT_HITS,
+                "Calls of a transform's guest that ended at a limit, by the limit's setting. Looking for the record takes several."
+            );
+            describe_counter!(
+                LOG_LINES_DROPPED,
+                "Log lines of a transform's guests that were dropped, since they were more than max_log_lines a second."
+            );
             describe_gauge!(
                 PIPELINE_UP,
                 "1 while all of the pipeline's workers run, otherwise 0."
@@ -99,18 +167,11 @@ impl Metrics {
         with_local_recorder(&*self.recorder, || Counters {
             records_in: counter!(RECORDS_IN, "pipeline" => pipeline.clone()),
             records_out: counter!(RECORDS_OUT, "pipeline" => pipeline.clone()),
+            transactions_committed: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "committed"),
+            transactions_aborted: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "aborted"),
+            undeliverable: Fates::new(&pipeline, "", &[Class::Output]),
             transforms: chain
-                .map(|version| {
-                    let labels = [
-                        ("pipeline", pipeline.clone()),
-                        ("transform", version.transform.clone()),
-                        ("version", version.module.digest().short()),
-                    ];
-                    TransformCounters {
-                        dropped: counter!(RECORDS_DROPPED, &labels),
-                        refused: counter!(RECORDS_REFUSED, &labels),
-                    }
-                })
+                .map(|version| TransformCounters::new(&pipeline, version))
                 .collect(),
         })
     }
@@ -125,10 +186,105 @@ impl Metrics {
     }
 }
 
+impl Counters {
+    /// Counts what was done.
+    pub fn add(&self, tally: &Tally) {
+        self.records_in.increment(tally.records_in);
+        self.records_out.increment(tally.records_out);
+        for (counters, count) in self.transforms.iter().zip(&tally.counts) {
+            counters.add(count);
+        }
+        let fates = |step: Option<usize>| match step {
+            Some(step) => self.transforms.get(step).map(|it| &it.fates),
+            None => Some(&self.undeliverable),
+        };
+        for (step, class) in &tally.letters {
+            let counter = fates(*step).and_then(|it| it.dead_lettered.get(class));
+            counter.inspect(|it| it.increment(1));
+        }
+        for (step, class) in &tally.skipped {
+            let counter = fates(*step).and_then(|it| it.skipped.get(class));
+            counter.inspect(|it| it.increment(1));
+        }
+    }
+}
+
+impl Fates {
+    /// To be called with the recorder in place.
+    fn new(pipeline: &str, transform: &str, classes: &[Class]) -> Fates {
+        let of = |name: &'static str| {
+            let counter = |&class: &Class| {
+                let labels = [
+                    ("pipeline", pipeline.to_string()),
+                    ("transform", transform.to_string()),
+                    ("class", class.to_string()),
+                ];
+                (class, counter!(name, &labels))
+            };
+            classes.iter().map(counter).collect()
+        };
+        Fates {
+            dead_lettered: of(RECORDS_DEAD_LETTERED),
+            skipped: of(RECORDS_SKIPPED),
+        }
+    }
+}
+
+/// How a guest breaks: a refusal is counted elsewhere.
+const BROKEN: [Class; 4] = [Class::Trap, Class::Deadline, Class::Memory, Class::Output];
+
 impl TransformCounters {
-    /// Adds what a step did with a batch.
-    pub fn add(&self, count: &Count) {
+    /// All series are there from the start, at 0.
+    fn new(pipeline: &str, version: &Version) -> TransformCounters {
+        let labels = [
+            ("pipeline", pipeline.to_string()),
+            ("transform", version.transform.clone()),
+        ];
+        let with = |label: &'static str, value: String| {
+            let [pipeline, transform] = labels.clone();
+            [pipeline, transform, (label, value)]
+        };
+        let version = with("version", version.module.digest().short());
+        let broken = |class: Class| {
+            let [pipeline, transform, version] = version.clone();
+            let labels = [pipeline, transform, version, ("class", class.to_string())];
+            (class, counter!(RECORDS_BROKEN, &labels))
+        };
+        let limit_hits = |limit: Limit| {
+            let labels = with("limit", limit.name().to_string());
+            (limit.name(), counter!(LIMIT_HITS, &labels))
+        };
+        TransformCounters {
+            dropped: counter!(RECORDS_DROPPED, &version),
+            refused: counter!(RECORDS_REFUSED, &version),
+            log_lines_dropped: counter!(LOG_LINES_DROPPED, &labels),
+            broken: BROKEN.into_iter().map(broken).collect(),
+            limit_hits: Limit::ALL.into_iter().map(limit_hits).collect(),
+            fates: Fates::new(pipeline, &labels[1].1, &Class::ALL),
+        }
+    }
+
+    fn add(&self, count: &Count) {
         self.dropped.increment(count.dropped);
         self.refused.increment(count.refused);
+        if count.log_lines_dropped > 0 {
+            self.log_lines_dropped.increment(count.log_lines_dropped);
+        }
+    }
+
+    /// Adds a record that broke its guest all alone.
+    pub fn broken(&self, fault: &Fault) {
+        let class = fault.class();
+        if let Some((_, counter)) = self.broken.iter().find(|(it, _)| *it == class) {
+            counter.increment(1);
+        }
+    }
+
+    /// Adds a fault, if it's one at a limit.
+    pub fn limit_hit(&self, fault: &Fault) {
+        let limit = fault.limit();
+        if let Some((_, counter)) = self.limit_hits.iter().find(|(it, _)| Some(*it) == limit) {
+            counter.increment(1);
+        }
     }
 }

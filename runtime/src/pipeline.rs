@@ -22,12 +22,14 @@ use crate::io::ReadLimit;
 use crate::kafka::{KafkaSink, KafkaSource, Start, Waker};
 use crate::metrics::Metrics;
 use crate::status::{self, State};
-use crate::worker::{Control, End, Settings, Worker};
+use crate::worker::{Control, End, Rules, Settings, Worker};
 
 /// A pipeline whose modules are loaded and have taken their configs.
 pub struct Pipeline {
     config: config::Pipeline,
     id_key: Option<config::Secret>,
+    /// The process's name.
+    instance: String,
     modules: Vec<Module>,
 }
 
@@ -61,6 +63,7 @@ impl Pipeline {
         host: &Host,
         config: &config::Pipeline,
         id_key: Option<&config::Secret>,
+        instance: &str,
     ) -> Result<Pipeline, Vec<Problem>> {
         let problem = |line: usize, why: Error| Problem {
             line: Some(line),
@@ -68,8 +71,8 @@ impl Pipeline {
         };
         let mut problems = Vec::new();
         let clients = || {
-            cluster::consumer(config, 0)?.check()?;
-            cluster::producer(config)?.check()?;
+            cluster::consumer(config, instance, 0)?.check()?;
+            cluster::producer(config, instance, 0)?.check()?;
             Ok::<_, Error>(())
         };
         if let Err(why) = clients() {
@@ -78,7 +81,11 @@ impl Pipeline {
         let outputs = output_names(config);
         let mut modules = Vec::new();
         for transform in &config.transforms {
-            let read = || Module::load(host, &Module::read(&transform.module)?);
+            let limits = &transform.limits;
+            let read = || {
+                let bytes = Module::read(&transform.module, limits.max_module_bytes)?;
+                Module::load(host, &bytes, limits)
+            };
             let module = read().with_context(|| {
                 format!(
                     "transform {:?}: the module {} can't be used",
@@ -100,6 +107,7 @@ impl Pipeline {
             true => Ok(Pipeline {
                 config: config.clone(),
                 id_key: id_key.cloned(),
+                instance: instance.to_string(),
                 modules,
             }),
             false => Err(problems),
@@ -229,21 +237,26 @@ impl Pipeline {
             config::Start::Time(time) => Start::Time(time),
         };
         KafkaSource::new(
-            &cluster::consumer(&self.config, worker)?,
+            &cluster::consumer(&self.config, &self.instance, worker)?,
             &topics,
             start,
             waker,
         )
     }
 
-    fn sink(&self, waker: &Waker) -> Result<KafkaSink> {
+    fn sink(&self, worker: usize, waker: &Waker) -> Result<KafkaSink> {
         let topics: Vec<String> = self
             .config
             .outputs
             .iter()
             .map(|it| it.topic.clone())
+            .chain(self.config.dead_letter.clone())
             .collect();
-        KafkaSink::new(&cluster::producer(&self.config)?, &topics, waker)
+        KafkaSink::new(
+            &cluster::producer(&self.config, &self.instance, worker)?,
+            &topics,
+            waker,
+        )
     }
 
     fn settings(&self, worker: usize) -> Settings {
@@ -261,6 +274,14 @@ impl Pipeline {
                 bytes: self.config.batch.bytes.as_usize(),
             },
             in_flight: self.config.in_flight.as_usize(),
+            exactly_once: self.config.delivery == config::Delivery::ExactlyOnce,
+            transaction_bytes: self.config.transaction_bytes.as_usize(),
+            rules: self.config.transforms.iter().map(rules).collect(),
+            dead_letters: self
+                .config
+                .dead_letter
+                .as_ref()
+                .map(|_| self.config.outputs.len()),
             commit_interval: self.config.commit_interval,
             drain: self.config.drain_timeout,
         }
@@ -436,7 +457,7 @@ impl Crew<'_> {
             .spawn(move || {
                 let work = || -> Result<End> {
                     let source = pipeline.source(number, &waker)?;
-                    let sink = pipeline.sink(&waker)?;
+                    let sink = pipeline.sink(number, &waker)?;
                     let settings = pipeline.settings(number);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
                 };
@@ -462,6 +483,15 @@ impl Crew<'_> {
 async fn stopping(phase: &mut watch::Receiver<Phase>) {
     // The sender gone means the same.
     let _ = phase.wait_for(|it| *it >= Phase::Stop).await;
+}
+
+fn rules(transform: &config::Transform) -> Rules {
+    Rules {
+        on_refused: transform.on_refused,
+        on_broken: transform.on_broken,
+        retries: transform.retries,
+        max_refused: transform.max_refused,
+    }
 }
 
 fn output_names(config: &config::Pipeline) -> Vec<String> {

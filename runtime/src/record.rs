@@ -2,6 +2,7 @@
 //!
 //! The shapes are those of the guest contract (`wit/transform.wit`), so that a column goes into a guest as it is.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A column of byte strings laid end to end. A null value is zero bytes long, and null isn't empty.
@@ -85,11 +86,8 @@ impl Column {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// A column of the values at `take`, in that order. A column without values stays one: it is about to be replaced.
+    /// A column of the values at `take`, in that order.
     pub fn gather(&self, take: &[u32]) -> Column {
-        if self.is_empty() {
-            return Column::default();
-        }
         let bytes = take.iter().map(|&index| self.len_of(index as usize)).sum();
         let mut column = Column::with_capacity(take.len(), bytes);
         for &index in take {
@@ -178,10 +176,7 @@ impl Headers {
     }
 
     /// The headers at a range of `names`, as pairs.
-    pub fn range(
-        &self,
-        range: std::ops::Range<usize>,
-    ) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub fn range(&self, range: Range<usize>) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         range.map(|index| {
             (
                 self.names.get(index).unwrap_or_default(),
@@ -265,6 +260,11 @@ impl Batch {
 
     /// The records at `take`, in that order. Ordinals are kept as they are.
     pub fn gather(&self, take: &[u32]) -> Batch {
+        self.gather_part(take, Kept::ALL)
+    }
+
+    /// As [`Batch::gather`], leaving columns empty that are about to be replaced.
+    pub fn gather_part(&self, take: &[u32], kept: Kept) -> Batch {
         fn pick<T: Copy>(column: &[T], take: &[u32]) -> Vec<T> {
             if column.is_empty() {
                 return Vec::new();
@@ -274,14 +274,85 @@ impl Batch {
         Batch {
             topic: self.topic.clone(),
             partition: self.partition,
-            keys: self.keys.gather(take),
-            values: self.values.gather(take),
-            headers: self.headers.gather(take, self.len()),
-            timestamps: pick(&self.timestamps, take),
-            timestamp_types: pick(&self.timestamp_types, take),
+            keys: kept
+                .keys
+                .then(|| self.keys.gather(take))
+                .unwrap_or_default(),
+            values: kept
+                .values
+                .then(|| self.values.gather(take))
+                .unwrap_or_default(),
+            headers: kept
+                .headers
+                .then(|| self.headers.gather(take, self.len()))
+                .unwrap_or_default(),
+            timestamps: if kept.timestamps {
+                pick(&self.timestamps, take)
+            } else {
+                Vec::new()
+            },
+            timestamp_types: if kept.timestamps {
+                pick(&self.timestamp_types, take)
+            } else {
+                Vec::new()
+            },
             offsets: pick(&self.offsets, take),
             ordinals: pick(&self.ordinals, take),
             outputs: pick(&self.outputs, take),
         }
     }
+
+    /// A copy, leaving columns empty that are about to be replaced.
+    pub fn part(&self, kept: Kept) -> Batch {
+        Batch {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            keys: kept.keys.then(|| self.keys.clone()).unwrap_or_default(),
+            values: kept.values.then(|| self.values.clone()).unwrap_or_default(),
+            headers: kept
+                .headers
+                .then(|| self.headers.clone())
+                .unwrap_or_default(),
+            timestamps: kept
+                .timestamps
+                .then(|| self.timestamps.clone())
+                .unwrap_or_default(),
+            timestamp_types: kept
+                .timestamps
+                .then(|| self.timestamp_types.clone())
+                .unwrap_or_default(),
+            offsets: self.offsets.clone(),
+            ordinals: self.ordinals.clone(),
+            outputs: self.outputs.clone(),
+        }
+    }
+
+    /// The records of a range, in order.
+    pub fn slice(&self, range: Range<usize>) -> Batch {
+        let take: Vec<u32> = range.map(|index| index as u32).collect();
+        self.gather(&take)
+    }
+}
+
+/// The columns of a batch that a copy takes along; those of positions and outputs always come.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// The keys.
+    pub keys: bool,
+    /// The values.
+    pub values: bool,
+    /// The headers.
+    pub headers: bool,
+    /// The timestamps and their types.
+    pub timestamps: bool,
+}
+
+impl Kept {
+    /// All columns.
+    pub const ALL: Kept = Kept {
+        keys: true,
+        values: true,
+        headers: true,
+        timestamps: true,
+    };
 }

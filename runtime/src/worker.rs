@@ -4,23 +4,33 @@
 //! blocks, and no other thread touches a record.
 
 mod control;
+mod failures;
+mod held;
 mod partition;
+mod transaction;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, anyhow};
+use anyhow::{Context, Error};
 use tracing::{info, warn};
 
-use crate::chain::{Broken, Chain, Processed, Refused, Version};
+use crate::chain::{Broken, Chain, Failed, Processed, Version};
 use crate::guest::{Level, Log};
 use crate::io::{
-    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered, Unread,
+    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, TransactionError,
+    Undelivered, Unread,
 };
-use crate::metrics::Counters;
+use crate::letter::Class;
+use crate::metrics::{Counters, Tally};
+use crate::record::Batch;
 pub use control::Control;
-use partition::{Partition, Partitions};
+pub use failures::Rules;
+use failures::{Failures, letter};
+use held::Held;
+use partition::{Partition, Partitions, Sending};
+use transaction::Transaction;
 
 /// How a worker goes about its work.
 #[derive(Clone, Debug)]
@@ -36,6 +46,14 @@ pub struct Settings {
     pub batch: ReadLimit,
     /// Bytes that may be read and not yet settled; one batch always fits.
     pub in_flight: usize,
+    /// Whether outputs, dead letters and offsets go into transactions together.
+    pub exactly_once: bool,
+    /// Bytes of input after which a transaction ends before its time.
+    pub transaction_bytes: usize,
+    /// What becomes of records that a transform fails on, for each of the chain's.
+    pub rules: Vec<Rules>,
+    /// The sink's index of the dead letter topic, if there's one.
+    pub dead_letters: Option<usize>,
     /// How often offsets are committed.
     pub commit_interval: Duration,
     /// How long to wait for what is in flight when partitions are given up.
@@ -63,8 +81,37 @@ pub struct Worker<S, K> {
     control: Arc<Control>,
     counters: Counters,
     partitions: Partitions,
+    failures: Failures,
+    /// The transaction at hand, if outputs go into transactions.
+    transaction: Option<Transaction>,
     /// When offsets were committed last.
     committed: Instant,
+}
+
+/// A batch that went through the chain, on its way to the producer.
+struct Work {
+    slot: u32,
+    input: Batch,
+    processed: Processed,
+    /// What goes to the dead letter topic.
+    letters: Vec<Failed>,
+    /// The offset that it covers the input up to.
+    next: u64,
+    tally: Tally,
+    /// Why the pipeline stops after it.
+    halt: Option<Error>,
+}
+
+/// Why a record wasn't handed over.
+enum Unsent {
+    /// It can't be sent, whatever happens.
+    Record(Error),
+    /// The producer can't go on, or the transaction can't.
+    Producer(TransactionError),
+    /// The worker ends.
+    End(End),
+    /// The transaction has to be rolled back first.
+    Aborted,
 }
 
 /// What a record in flight takes beside its bytes, roughly: librdkafka's message and its delivery report.
@@ -83,7 +130,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
         control: Arc<Control>,
         counters: Counters,
     ) -> Worker<S, K> {
+        let dead_letters = settings.dead_letters.is_some();
         Worker {
+            failures: Failures::new(
+                &settings.pipeline,
+                chain.versions().count(),
+                &settings.rules,
+                dead_letters,
+            ),
+            transaction: settings.exactly_once.then(Transaction::default),
             settings,
             source,
             sink,
@@ -97,15 +152,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
 
     /// Works until told to stop or until it can't go on, then settles what is in flight, commits, and leaves.
     pub fn run(mut self) -> End {
-        let end = loop {
-            if self.control.stopping() {
-                break End::Stopped;
-            }
-            if let Err(end) = self.turn() {
-                break end;
-            }
+        let end = match self.open() {
+            Ok(()) => self.work(),
+            Err(end) => end,
         };
-        match (self.leave(), end) {
+        match (self.leave(&end), end) {
             (Err(end), End::Stopped) => end,
             (Err(End::Failed(why) | End::Halted(why)), end) => {
                 warn!(
@@ -119,14 +170,28 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
     }
 
+    fn work(&mut self) -> End {
+        loop {
+            if self.control.stopping() {
+                return End::Stopped;
+            }
+            if let Err(end) = self.turn() {
+                return end;
+            }
+        }
+    }
+
     /// One round: what happened, then a batch of each partition while there's room, then a sleep if there was nothing.
     fn turn(&mut self) -> Result<(), End> {
         while let Some(event) = self.source.event() {
             self.answer(event)?;
         }
         self.settle()?;
-        if self.committed.elapsed() >= self.settings.commit_interval {
-            self.commit(false).map_err(End::Failed)?;
+        if self.is_due() {
+            match self.transaction {
+                None => self.commit(false).map_err(End::Failed)?,
+                Some(_) => self.commit_transaction(true)?,
+            }
         }
         let mut busy = false;
         for slot in self.partitions.readable() {
@@ -143,157 +208,351 @@ impl<S: Source, K: Sink> Worker<S, K> {
 
     /// Takes a batch of one partition all the way to the producer; whether there was one.
     fn pump(&mut self, slot: u32) -> Result<bool, End> {
-        let Some(partition) = self.partitions.get_mut(slot) else {
+        let Some(held) = self.read(slot)? else {
             return Ok(false);
         };
-        let batch = self.source.read(&partition.id, self.settings.batch);
-        let batch = batch.map_err(|why| match why {
-            Unread::Failed(cause) => End::Failed(cause),
-            Unread::Gone(cause) => End::Halted(cause),
-        });
-        let Some(batch) = batch? else {
-            return Ok(false);
-        };
-        let (first, next) = match (batch.offsets.first(), batch.offsets.last()) {
-            (Some(&first), Some(&last)) => (first, last + 1),
-            _ => return Ok(true),
-        };
-        partition.read_to(next);
-        let bytes = batch.bytes() + batch.len() * RECORD_OVERHEAD;
-        self.counters.records_in.increment(batch.len() as u64);
-        let (settings, id) = (&self.settings, &partition.id);
-        let mut log = |version: &Version, offset: u64, line: &Log| {
-            report(settings, id, version, offset, line)
-        };
-        let processed = self.chain.run(batch, &partition.keys, &mut log);
-        let processed = processed.map_err(|broken| End::Halted(self.broken(slot, &broken)))?;
-        for (counters, count) in self.counters.transforms.iter().zip(&processed.counts) {
-            counters.add(count);
-        }
-        match processed.refused.first().cloned() {
-            None => self.send(slot, processed, first, next, bytes)?,
-            Some(refused) => {
-                // What comes before the refused record is good, and goes out.
-                self.send(
-                    slot,
-                    before(processed, refused.offset),
-                    first,
-                    refused.offset,
-                    bytes,
-                )?;
-                return Err(End::Halted(self.refused(slot, &refused)));
-            }
+        if let Some(work) = self.transform(slot, held)? {
+            self.send(work)?;
         }
         Ok(true)
     }
 
-    /// Hands a batch's records to the producer. The batch covers the offsets from `first` to below `next`.
-    fn send(
-        &mut self,
-        slot: u32,
-        processed: Processed,
-        first: u64,
-        next: u64,
-        bytes: usize,
-    ) -> Result<(), End> {
-        let Processed { batch, take, .. } = processed;
-        let records = take.as_ref().map_or(batch.len(), Vec::len);
-        let tag = self.partitions.begin(slot, first, next, records, bytes);
-        let starts = match batch.headers.is_empty() {
-            true => None,
-            false => Some(batch.headers.starts(batch.len())),
+    /// A partition's next batch: one that was read before, or what waits in its queue.
+    fn read(&mut self, slot: u32) -> Result<Option<Held>, End> {
+        let Some(partition) = self.partitions.get_mut(slot) else {
+            return Ok(None);
         };
-        for nth in 0..records {
-            let index = take.as_ref().map_or(nth, |take| take[nth] as usize);
-            let output = batch
-                .outputs
-                .get(index)
-                .map_or(0, |&output| output as usize);
-            let same = self
-                .settings
-                .same_partition
-                .get(output)
-                .is_some_and(|&it| it);
-            let outgoing = Outgoing {
-                output,
-                partition: same.then_some(batch.partition),
-                key: batch.keys.get(index),
-                value: batch.values.get(index),
-                timestamp: batch.timestamps[index],
-                headers: &batch.headers,
-                header_range: starts.as_ref().map_or((0, 0), |starts| {
-                    (starts[index] as usize, starts[index + 1] as usize)
-                }),
-                appended: &[],
-                tag,
-            };
-            let sent = loop {
-                match self.sink.send(&outgoing) {
-                    Ok(()) => break Ok(()),
-                    Err(SendError::Full) => match self.wait_for_room() {
-                        Ok(()) => {}
-                        Err(end) => break Err(end),
-                    },
-                    Err(SendError::Record(cause)) => {
-                        let what = format!(
-                            "the record that came of {}/{} at offset {} can't be sent",
-                            batch.topic, batch.partition, batch.offsets[index]
-                        );
-                        break Err(End::Halted(cause.context(what)));
+        if let Some(held) = partition.take_held() {
+            return Ok(Some(held));
+        }
+        let limit = partition.limit(self.settings.batch);
+        let batch = self.source.read(&partition.id, limit);
+        let batch = batch.map_err(|why| match why {
+            Unread::Failed(cause) => End::Failed(cause),
+            Unread::Gone(cause) => End::Halted(cause),
+        })?;
+        if let Some(batch) = batch {
+            partition.take_in(batch);
+        }
+        Ok(partition.take_held())
+    }
+
+    /// Passes a batch through the chain, and sorts what failed by policy. `None` if a guest broke on it: it comes again, in
+    /// halves.
+    fn transform(&mut self, slot: u32, held: Held) -> Result<Option<Work>, End> {
+        let Some(partition) = self.partitions.get(slot) else {
+            return Ok(None);
+        };
+        let (settings, id) = (&self.settings, partition.id.clone());
+        let mut log = |version: &Version, offset: u64, line: &Log| {
+            report(settings, &id, version, offset, line)
+        };
+        let mut processed = match &held.condemned {
+            Some(reason) => nothing_but(Failed {
+                offset: held.batch.offsets[0],
+                step: None,
+                class: Class::Output,
+                reason: reason.clone(),
+            }),
+            None => match self
+                .chain
+                .run(&held.batch, held.full, &partition.keys, &mut log)
+            {
+                Ok(processed) => processed,
+                Err(broken) => match self.isolate(slot, &held, broken) {
+                    Some(processed) => processed,
+                    None => return Ok(None),
+                },
+            },
+        };
+        let verdict = self.failures.judge(&id, &self.chain, &processed);
+        let input = held.batch;
+        let mut work = Work {
+            slot,
+            next: input.offsets.last().map_or(0, |last| last + 1),
+            tally: Tally {
+                records_in: input.len() as u64,
+                counts: std::mem::take(&mut processed.counts),
+                letters: Vec::new(),
+                skipped: Vec::new(),
+                records_out: 0,
+            },
+            input,
+            processed,
+            letters: verdict.letters,
+            halt: None,
+        };
+        let kinds = |failed: &[Failed]| failed.iter().map(|it| (it.step, it.class)).collect();
+        work.tally.letters = kinds(&work.letters);
+        work.tally.skipped = kinds(&verdict.skipped);
+        if let Some((offset, why)) = verdict.halt {
+            // What comes before is good, and goes out.
+            work.processed.take = Some(before(&work, offset));
+            work.next = offset;
+            work.halt = Some(why);
+        }
+        Ok(Some(work))
+    }
+
+    /// Holds the halves of a batch that a guest broke on, or the record once more that's alone. When its tries are over it
+    /// has failed.
+    fn isolate(&mut self, slot: u32, held: &Held, broken: Broken) -> Option<Processed> {
+        let Broken {
+            step,
+            fault,
+            offsets: (first, last),
+        } = broken;
+        if let Some(counters) = self.counters.transforms.get(step) {
+            counters.limit_hit(&fault);
+        }
+        let partition = self.partitions.get_mut(slot)?;
+        if held.batch.len() > 1 {
+            if held.full == 0 {
+                let transform = failures::name(&self.chain, step);
+                let (pipeline, id) = (&self.settings.pipeline, &partition.id);
+                warn!(
+                    pipeline,
+                    "transform {transform} broke on a record of {id}, offsets {first} to {last}, which is looked for now: {fault}"
+                );
+            }
+            let (one, other) = held.halves();
+            partition.hold(other);
+            partition.hold(one);
+            return None;
+        }
+        if held.tries < self.failures.retries(step) {
+            partition.hold(Held {
+                tries: held.tries + 1,
+                full: held.full,
+                ..Held::new(held.batch.clone())
+            });
+            return None;
+        }
+        if let Some(counters) = self.counters.transforms.get(step) {
+            counters.broken(&fault);
+        }
+        Some(nothing_but(Failed {
+            offset: first,
+            step: Some(step),
+            class: fault.class(),
+            reason: fault.to_string(),
+        }))
+    }
+
+    /// Hands a batch's records to the producer, dead letters last.
+    fn send(&mut self, work: Work) -> Result<(), End> {
+        let Work {
+            slot,
+            input,
+            processed,
+            letters,
+            next,
+            tally,
+            halt,
+        } = work;
+        if !self.begin()? {
+            return Ok(());
+        }
+        let batch = processed.batch.as_ref().unwrap_or(&input);
+        let take = &processed.take;
+        let outputs = take.as_ref().map_or(batch.len(), Vec::len);
+        let bytes = input.bytes() + input.len() * RECORD_OVERHEAD;
+        let first = input.offsets.first().copied().unwrap_or(next);
+        let sending = Sending {
+            first,
+            next,
+            inputs: input.len(),
+            outputs,
+            letters: letters.len(),
+            bytes,
+        };
+        if first < next {
+            let tag = self.partitions.begin(slot, sending);
+            self.count(tally, bytes);
+            let starts = starts(batch);
+            let mut left = outputs + letters.len();
+            let mut letters = letters.iter().peekable();
+            for nth in 0..=outputs {
+                let index = match (take, nth < outputs) {
+                    (Some(take), true) => Some(take[nth] as usize),
+                    (None, true) => Some(nth),
+                    (_, false) => None,
+                };
+                // In the order of the offsets, so that a batch can be cut at any of them.
+                let offset = index.map_or(u64::MAX, |index| batch.offsets[index]);
+                while let Some(failed) = letters.next_if(|it| it.offset < offset) {
+                    if let Err(unsent) = self.send_letter(slot, &input, failed, tag) {
+                        return self.unsent(tag, failed.offset, left, unsent);
                     }
-                    Err(SendError::Fatal(cause)) => {
-                        break Err(End::Failed(cause.context("the producer can't go on")));
-                    }
+                    left -= 1;
                 }
-            };
-            if let Err(end) = sent {
-                // What was never sent won't come back either.
-                self.partitions
-                    .cut(tag, batch.offsets[index], records - nth);
-                return Err(end);
+                let Some(index) = index else { break };
+                let output = batch.outputs.get(index).map_or(0, |&it| it as usize);
+                let same = self.settings.same_partition.get(output);
+                let same = same.is_some_and(|&it| it);
+                let outgoing = outgoing(batch, index, starts.as_deref(), output, same, tag);
+                if let Err(unsent) = self.hand_over(&outgoing) {
+                    return self.unsent(tag, offset, left, unsent);
+                }
+                left -= 1;
             }
         }
-        Ok(())
-    }
-
-    fn wait_for_room(&mut self) -> Result<(), End> {
-        self.settle()?;
-        if self.control.hurrying() {
-            return Err(End::Stopped);
+        match halt {
+            Some(why) => Err(End::Halted(why)),
+            None => Ok(()),
         }
-        self.control
-            .sleep(Duration::from_millis(10))
-            .map_err(End::Failed)
     }
 
-    /// Takes in what became of records that were sent, and sends a partition back whose records failed.
-    fn settle(&mut self) -> Result<(), End> {
-        let (partitions, mut delivered) = (&mut self.partitions, 0);
-        let served = self.sink.deliveries(&mut |(tag, result)| {
-            delivered += u64::from(result.is_ok());
-            partitions.settle(tag, result);
-        });
-        self.counters.records_out.increment(delivered);
-        served
-            .context("serving the producer")
-            .map_err(End::Failed)?;
-        while let Some((id, offset, cause)) = self.partitions.rewind() {
-            let cause = match cause {
-                Undelivered::Failed(cause) => cause,
-                Undelivered::Refused(cause) => {
-                    let what = format!(
-                        "what came of the batch of {id} that starts at offset {offset} can't be delivered"
-                    );
-                    return Err(End::Halted(cause.context(what)));
+    fn send_letter(
+        &mut self,
+        slot: u32,
+        input: &Batch,
+        failed: &Failed,
+        tag: u64,
+    ) -> Result<(), Unsent> {
+        let at = input.offsets.binary_search(&failed.offset);
+        let (Some(topic), Some(partition), Ok(index)) =
+            (self.settings.dead_letters, self.partitions.get(slot), at)
+        else {
+            return Ok(());
+        };
+        let id = partition.id.clone();
+        let headers = letter(&self.settings.pipeline, &id, &self.chain, failed).headers();
+        let outgoing = Outgoing {
+            appended: &headers,
+            ..outgoing(input, index, starts(input).as_deref(), topic, false, tag)
+        };
+        self.hand_over(&outgoing).map_err(|unsent| match unsent {
+            Unsent::Record(cause) => {
+                let offset = failed.offset;
+                let what = format!(
+                    "the dead letter of the record at {id}, offset {offset}, can't be sent"
+                );
+                Unsent::End(End::Halted(cause.context(what)))
+            }
+            unsent => unsent,
+        })
+    }
+
+    /// Hands a record to the producer, and waits for room if there's none.
+    fn hand_over(&mut self, outgoing: &Outgoing<'_>) -> Result<(), Unsent> {
+        loop {
+            match self.sink.send(outgoing) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Full) => self.wait_for_room()?,
+                Err(SendError::Record(cause)) => return Err(Unsent::Record(cause)),
+                // Another try may go well.
+                Err(SendError::Fatal(cause)) => {
+                    return Err(Unsent::Producer(TransactionError::Abort(cause)));
                 }
+                Err(SendError::Transaction(why)) => return Err(Unsent::Producer(why)),
+            }
+        }
+    }
+
+    /// Deals with a batch of which the last `records` records can't be sent now, from one that came of `offset` on.
+    fn unsent(&mut self, tag: u64, offset: u64, records: usize, unsent: Unsent) -> Result<(), End> {
+        match unsent {
+            Unsent::Record(cause) => {
+                // The whole batch comes again, and this record not with the others.
+                let reason = format!("{cause:#}");
+                self.partitions.condemn(tag, offset, records, reason);
+                Ok(())
+            }
+            // What was never sent won't come back either.
+            Unsent::End(end) => {
+                self.partitions.cut(tag, offset, records);
+                Err(end)
+            }
+            Unsent::Producer(why) => {
+                self.partitions.cut(tag, offset, records);
+                self.recover(why.context("the producer can't go on"))
+            }
+            Unsent::Aborted => {
+                self.partitions.cut(tag, offset, records);
+                Ok(())
+            }
+        }
+    }
+
+    fn wait_for_room(&mut self) -> Result<(), Unsent> {
+        self.take_deliveries().map_err(Unsent::Producer)?;
+        if self.transaction.is_some() && self.partitions.has_failed() {
+            return Err(Unsent::Aborted);
+        }
+        if self.control.hurrying() {
+            return Err(Unsent::End(End::Stopped));
+        }
+        let sleep = self.control.sleep(Duration::from_millis(10));
+        sleep.map_err(|cause| Unsent::End(End::Failed(cause)))
+    }
+
+    /// Counts what was done with a batch: at once, or with its transaction.
+    fn count(&mut self, tally: Tally, bytes: usize) {
+        match &mut self.transaction {
+            None => self.counters.add(&tally),
+            Some(transaction) => transaction.add(tally, bytes),
+        }
+    }
+
+    /// Notes what became of records that were sent.
+    fn take_deliveries(&mut self) -> Result<(), TransactionError> {
+        let partitions = &mut self.partitions;
+        let served = self
+            .sink
+            .deliveries(&mut |(tag, result)| partitions.settle(tag, result));
+        let records_out = self.partitions.take_outputs();
+        if records_out > 0 {
+            let tally = Tally {
+                records_out,
+                ..Tally::default()
             };
+            self.count(tally, 0);
+        }
+        served.map_err(|why| why.context("serving the producer"))
+    }
+
+    /// Takes in what became of records that were sent, and has those read again that failed.
+    fn settle(&mut self) -> Result<(), End> {
+        if let Err(why) = self.take_deliveries() {
+            return self.recover(why);
+        }
+        if self.transaction.is_some() {
+            return match self.partitions.failure() {
+                Some(cause) => self.roll_back_for(cause),
+                None => Ok(()),
+            };
+        }
+        while let Some((id, offset, cause)) = self.partitions.rewind() {
+            let (Undelivered::Failed(why) | Undelivered::Refused(why)) = cause;
             warn!(
                 pipeline = self.settings.pipeline, topic = %id.topic, partition = id.partition, offset,
-                "a delivery failed; reading again from here: {cause:#}"
+                "a delivery failed; reading again from here: {why:#}"
             );
+            self.failures.forget();
             self.source.seek(&id, offset).map_err(End::Failed)?;
         }
-        Ok(())
+        self.check_hope()
+    }
+
+    /// Ends the worker if there's a record that neither comes out nor becomes a dead letter.
+    fn check_hope(&self) -> Result<(), End> {
+        match self.partitions.hopeless() {
+            None => Ok(()),
+            Some((id, offset, reason)) => Err(End::Halted(anyhow::anyhow!(
+                "the dead letter of the record at {id}, offset {offset}, can't be delivered: {reason}"
+            ))),
+        }
+    }
+
+    /// Whether it's time to commit.
+    fn is_due(&self) -> bool {
+        let late = self.committed.elapsed() >= self.settings.commit_interval;
+        late || self.transaction.as_ref().is_some_and(|it| {
+            it.bytes() >= self.settings.transaction_bytes
+                // A record that may be refused is alone in its transaction.
+                || it.is_begun() && self.partitions.is_cautious()
+        })
     }
 
     fn answer(&mut self, event: Event) -> Result<(), End> {
@@ -321,7 +580,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                         .map_err(End::Failed)?;
                     self.partitions.add(Partition::new(id, keys, start));
                 }
-                self.commit(false).map_err(End::Failed)?;
+                if self.transaction.is_none() {
+                    self.commit(false).map_err(End::Failed)?;
+                }
                 self.control.set_joined(true);
             }
             Event::Revoked { partitions, lost } => {
@@ -329,6 +590,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 if lost {
                     // It has been put out of the group, and comes back with the next assignment.
                     self.control.set_joined(false);
+                } else if self.transaction.is_some() {
+                    self.commit_transaction(false)?;
                 } else {
                     self.drain(Some(&partitions))?;
                     if let Err(why) = self.commit(true) {
@@ -342,6 +605,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 }
                 self.source.unassign(&partitions).map_err(End::Failed)?;
                 self.partitions.remove(&partitions);
+                if lost && self.transaction.as_ref().is_some_and(Transaction::is_begun) {
+                    self.roll_back(anyhow::anyhow!(
+                        "its partitions are another member's already"
+                    ))?;
+                }
             }
             Event::Uncommitted => self.partitions.forget_commits(),
             Event::Trouble(cause) => {
@@ -392,14 +660,20 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     /// Settles, commits and gives up all that's left, each step whatever became of the one before.
-    fn leave(&mut self) -> Result<(), End> {
-        let drained = self.drain(None);
-        let committed = self.commit(!self.control.hurrying());
+    fn leave(&mut self, end: &End) -> Result<(), End> {
+        let settled = match self.transaction {
+            Some(_) => self.finish(!matches!(end, End::Failed(_))),
+            None => {
+                let drained = self.drain(None);
+                let committed = self.commit(!self.control.hurrying());
+                drained.and(committed.map_err(End::Failed))
+            }
+        };
         let ids = self.partitions.ids();
         let unassigned = self.source.unassign(&ids);
         self.partitions.remove(&ids);
         self.sink.purge();
-        drained.and(committed.and(unassigned).map_err(End::Failed))
+        settled.and(unassigned.map_err(End::Failed))
     }
 
     /// How long a worker without work may sleep.
@@ -417,54 +691,55 @@ impl<S: Source, K: Sink> Worker<S, K> {
             .map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
         commit.min(pause).min(IDLE)
     }
+}
 
-    fn refused(&self, slot: u32, refused: &Refused) -> Error {
-        let Some(version) = self.chain.versions().nth(refused.step) else {
-            return anyhow!("{}", refused.reason);
-        };
-        anyhow!(
-            "transform {:?} ({:?}) refused the record at {}, offset {}: {}",
-            version.transform,
-            version.module,
-            self.name_of(slot),
-            refused.offset,
-            refused.reason
-        )
-    }
-
-    fn broken(&self, slot: u32, broken: &Broken) -> Error {
-        let (first, last) = broken.offsets;
-        let module = self
-            .chain
-            .versions()
-            .nth(broken.step)
-            .map(|it| format!(" ({:?})", it.module));
-        anyhow!(
-            "transform {:?}{} broke on {}, offsets {first} to {last}: {}",
-            broken.transform,
-            module.unwrap_or_default(),
-            self.name_of(slot),
-            broken.fault
-        )
-    }
-
-    fn name_of(&self, slot: u32) -> String {
-        self.partitions
-            .get(slot)
-            .map_or_else(String::new, |it| it.id.to_string())
+/// What comes of a record that failed.
+fn nothing_but(failed: Failed) -> Processed {
+    Processed {
+        batch: None,
+        take: Some(Vec::new()),
+        failed: vec![failed],
+        counts: Vec::new(),
     }
 }
 
-/// The records of a batch with offsets below `offset`.
-fn before(mut processed: Processed, offset: u64) -> Processed {
-    let batch = &processed.batch;
+/// The choice among a batch's records of those with offsets below `offset`.
+fn before(work: &Work, offset: u64) -> Vec<u32> {
+    let batch = work.processed.batch.as_ref().unwrap_or(&work.input);
     let good = |&at: &u32| batch.offsets[at as usize] < offset;
-    let take = match processed.take.take() {
-        Some(take) => take.into_iter().filter(good).collect(),
+    match &work.processed.take {
+        Some(take) => take.iter().copied().filter(good).collect(),
         None => (0..batch.len() as u32).filter(good).collect(),
-    };
-    processed.take = Some(take);
-    processed
+    }
+}
+
+/// Where the headers of a batch's records start, if there are any.
+fn starts(batch: &Batch) -> Option<Vec<u32>> {
+    (!batch.headers.is_empty()).then(|| batch.headers.starts(batch.len()))
+}
+
+/// A batch's record on its way out.
+fn outgoing<'a>(
+    batch: &'a Batch,
+    index: usize,
+    starts: Option<&[u32]>,
+    output: usize,
+    same: bool,
+    tag: u64,
+) -> Outgoing<'a> {
+    Outgoing {
+        output,
+        partition: same.then_some(batch.partition),
+        key: batch.keys.get(index),
+        value: batch.values.get(index),
+        timestamp: batch.timestamps[index],
+        headers: &batch.headers,
+        header_range: starts.map_or((0, 0), |starts| {
+            (starts[index] as usize, starts[index + 1] as usize)
+        }),
+        appended: &[],
+        tag,
+    }
 }
 
 /// A guest's line, in the log.

@@ -36,10 +36,12 @@ pub struct State {
     pub corked: bool,
     /// Deliveries of these values fail, once each.
     pub fail: Vec<Vec<u8>>,
-    /// Deliveries of these values fail for good.
+    /// Deliveries of these values to the output fail for good.
     pub undeliverable: Vec<Vec<u8>>,
-    /// Sending these values is refused for good.
+    /// Sending these values to the output is refused for good.
     pub refuse: Vec<Vec<u8>>,
+    /// What holds for the output holds for the dead letter topic too.
+    pub everywhere: bool,
     /// So many sends find the queue full.
     pub full: usize,
     pub fail_reads: Option<String>,
@@ -56,6 +58,37 @@ pub struct State {
     pub topic_ids: usize,
     /// Where a partition starts that has no commit, instead of 0.
     pub starts: BTreeMap<TopicPartition, u64>,
+    /// What a reader of committed records alone sees.
+    pub visible: Vec<Sent>,
+    /// Where in `sent` the transaction at hand begins, if there's one.
+    transaction: Option<usize>,
+    /// How often a client was made, and how transactions ended.
+    pub opened: usize,
+    pub commits_done: usize,
+    pub aborted: usize,
+    /// What goes wrong, at which step of a transaction; once each, in order.
+    pub trouble: VecDeque<(Step, Trouble)>,
+    /// So many times, a commit isn't done yet.
+    pub slow_commits: usize,
+}
+
+/// A step of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Open,
+    Begin,
+    Commit,
+    Abort,
+}
+
+/// How a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Abort,
+    Fatal,
+    Fenced,
+    /// The commit went well, and its answer got lost.
+    FatalAfterAll,
 }
 
 /// A record of a partition: its offset and its value.
@@ -128,8 +161,9 @@ impl Kafka {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(
                 !left.is_zero(),
-                "never came to: {what}; sent {:?}, commits {:?}",
-                values(&state),
+                "never came to: {what}; the last of {} sent: {:?}, commits {:?}",
+                state.sent.len(),
+                texts(state.sent.iter().rev().take(40).rev()),
                 state.commits
             );
             state = self.state.1.wait_timeout(state, left).unwrap().0;
@@ -149,6 +183,32 @@ impl Kafka {
 }
 
 impl State {
+    /// What goes wrong at this step, if it's due.
+    fn trouble(&mut self, step: Step) -> Result<(), TransactionError> {
+        let Some((_, trouble)) = self.trouble.pop_front_if(|(at, _)| *at == step) else {
+            return Ok(());
+        };
+        let cause = anyhow!("{step:?}: {trouble:?}");
+        Err(match trouble {
+            Trouble::Abort => TransactionError::Abort(cause),
+            Trouble::Fatal => {
+                // The brokers end what its client can't.
+                self.transaction = None;
+                self.waiting.clear();
+                TransactionError::Fatal(cause)
+            }
+            Trouble::Fenced => TransactionError::Fenced(cause),
+            Trouble::FatalAfterAll => TransactionError::Fatal(cause),
+        })
+    }
+
+    fn make_visible(&mut self, offsets: &[(TopicPartition, u64)]) {
+        let from = self.transaction.take().expect("a transaction");
+        self.visible.extend_from_slice(&self.sent[from..]);
+        self.commits.extend_from_slice(offsets);
+        self.commits_done += 1;
+    }
+
     /// Lets the oldest records come back that were sent and have not yet.
     pub fn deliver(&mut self, count: usize) {
         self.ready.extend(self.waiting.drain(..count));
@@ -157,12 +217,17 @@ impl State {
 
 /// The values that were sent, as text.
 pub fn values(state: &State) -> Vec<String> {
+    texts(&state.sent)
+}
+
+/// The values of records that were sent, as text.
+pub fn texts<'a>(sent: impl IntoIterator<Item = &'a Sent>) -> Vec<String> {
     let text = |it: &Sent| {
         it.value
             .as_ref()
             .map_or("null".into(), |it| String::from_utf8_lossy(it).into_owned())
     };
-    state.sent.iter().map(text).collect()
+    sent.into_iter().map(text).collect()
 }
 
 /// The last offset that was committed for a partition.
@@ -281,7 +346,8 @@ impl Sink for FakeSink {
                 return Err(SendError::Full);
             }
             let value = record.value.map(<[u8]>::to_vec);
-            if value.as_ref().is_some_and(|it| state.refuse.contains(it)) {
+            let here = record.output == 0 || state.everywhere;
+            if here && value.as_ref().is_some_and(|it| state.refuse.contains(it)) {
                 return Err(SendError::Record(anyhow!("the record is too large")));
             }
             let fails = value
@@ -292,9 +358,10 @@ impl Sink for FakeSink {
                     state.fail.remove(at);
                     Err(Undelivered::Failed(anyhow!("the broker said no")))
                 }
-                None if value
-                    .as_ref()
-                    .is_some_and(|it| state.undeliverable.contains(it)) =>
+                None if here
+                    && value
+                        .as_ref()
+                        .is_some_and(|it| state.undeliverable.contains(it)) =>
                 {
                     Err(Undelivered::Refused(anyhow!("the broker never takes it")))
                 }
@@ -316,19 +383,19 @@ impl Sink for FakeSink {
         })
     }
 
-    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), Error> {
+    fn deliveries(&mut self, settle: &mut dyn FnMut(Delivery)) -> Result<(), TransactionError> {
         let (ready, failed) = self.0.told(|state| {
-            let ready = match state.corked {
-                true => std::mem::take(&mut state.ready),
-                false => std::mem::take(&mut state.waiting),
-            };
+            let mut ready = std::mem::take(&mut state.ready);
+            if !state.corked {
+                ready.append(&mut state.waiting);
+            }
             let failed = state.fail_producer > 0;
             state.fail_producer = state.fail_producer.saturating_sub(1);
             (ready, failed)
         });
         ready.into_iter().for_each(settle);
         match failed {
-            true => Err(anyhow!("the producer is fenced")),
+            true => Err(TransactionError::Fatal(anyhow!("the producer is fenced"))),
             false => Ok(()),
         }
     }
@@ -338,23 +405,69 @@ impl Sink for FakeSink {
     }
 
     fn open(&mut self, _patience: Duration) -> Result<Progress, TransactionError> {
-        Ok(Progress::Done)
+        self.0.told(|state| {
+            state.opened += 1;
+            state.trouble(Step::Open).map(|()| Progress::Done)
+        })
     }
 
     fn begin(&mut self) -> Result<(), TransactionError> {
-        Ok(())
+        self.0.told(|state| {
+            assert_eq!(state.transaction, None, "a transaction in a transaction");
+            state.trouble(Step::Begin)?;
+            state.transaction = Some(state.sent.len());
+            Ok(())
+        })
     }
 
     fn commit(
         &mut self,
-        _offsets: &[(TopicPartition, u64)],
-        _membership: &Membership,
+        offsets: &[(TopicPartition, u64)],
+        membership: &Membership,
         _patience: Duration,
     ) -> Result<Progress, TransactionError> {
-        Ok(Progress::Done)
+        assert_eq!(membership.0, b"member");
+        self.0.told(|state| {
+            assert!(state.transaction.is_some(), "no transaction to commit");
+            if state.slow_commits > 0 {
+                state.slow_commits -= 1;
+                return Ok(Progress::Pending);
+            }
+            // What's on its way arrives first; if it can't, the transaction can only be aborted.
+            if state.waiting.iter().any(|(_, result)| result.is_err()) {
+                let waiting = std::mem::take(&mut state.waiting);
+                state.ready.extend(waiting);
+                return Err(TransactionError::Abort(anyhow!("a delivery failed")));
+            }
+            if state.corked {
+                return Ok(Progress::Pending);
+            }
+            let waiting = std::mem::take(&mut state.waiting);
+            state.ready.extend(waiting);
+            let lost = state.trouble.front() == Some(&(Step::Commit, Trouble::FatalAfterAll));
+            if lost {
+                state.make_visible(offsets);
+            }
+            state.trouble(Step::Commit)?;
+            state.make_visible(offsets);
+            Ok(Progress::Done)
+        })
     }
 
     fn abort(&mut self, _patience: Duration) -> Result<Progress, TransactionError> {
-        Ok(Progress::Done)
+        self.0.told(|state| {
+            state.trouble(Step::Abort)?;
+            assert!(
+                state.transaction.take().is_some(),
+                "no transaction to abort"
+            );
+            state.aborted += 1;
+            let purged = state.waiting.drain(..).map(|(tag, _)| {
+                let cause = Undelivered::Failed(anyhow!("the transaction was aborted"));
+                (tag, Err(cause))
+            });
+            state.ready.extend(purged.collect::<Vec<_>>());
+            Ok(Progress::Done)
+        })
     }
 }

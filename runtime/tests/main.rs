@@ -4,11 +4,15 @@
 //! - `clusters`: what a pipeline asks of the clusters that it reads from and writes to.
 //! - `guests`: modules that load, modules that don't, and what a broken one does to its host.
 //! - `worker`: what comes out, what is committed, and when.
+//! - `failures`: records that a transform can't process: policies, isolation, dead letters, the circuit breaker.
+//! - `transactions`: exactly-once, and what goes wrong with it.
 //! - `seed`: the seed job and its ids.
 
 mod clusters;
+mod failures;
 mod fakes;
 mod guests;
 mod seed;
+mod transactions;
 mod util;
 mod worker;

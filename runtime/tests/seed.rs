@@ -13,13 +13,9 @@ const ODD: &str = r#"{"stock_name":"ETH-USD","stock_value":3812.5,"timestamp":16
 /// The values that come out of a chain with the id keys of topic `in`, partition 0.
 fn run(chain: &mut weir::chain::Chain, batch: Batch) -> Vec<String> {
     let keys = chain.id_keys(&[1; 16], "in", 0);
-    let processed = chain.run(batch, &keys, &mut |_, _, _| {}).unwrap();
-    assert_eq!(processed.refused, []);
-    let out = match processed.take {
-        Some(take) => processed.batch.gather(&take),
-        None => processed.batch,
-    };
-    texts(&out.values)
+    let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {}).unwrap();
+    assert_eq!(processed.failed, []);
+    texts(&processed.records(&batch).values)
 }
 
 fn id_of(value: &str) -> uuid::Uuid {

@@ -33,7 +33,7 @@ pub fn wasm(name: &str) -> Vec<u8> {
 
 /// One of our guests, loaded.
 pub fn module(name: &str) -> Module {
-    Module::load(host(), &wasm(name)).unwrap()
+    Module::load(host(), &wasm(name), &Limits::default()).unwrap()
 }
 
 pub fn setup(config: &str) -> Setup {

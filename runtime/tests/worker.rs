@@ -12,12 +12,12 @@ use weir::worker::{Control, End, Settings, Worker};
 use crate::fakes::{Kafka, committed, partition, values};
 use crate::util::{chain, version};
 
-struct Running {
-    control: Arc<Control>,
-    thread: JoinHandle<End>,
+pub(crate) struct Running {
+    pub control: Arc<Control>,
+    pub thread: JoinHandle<End>,
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         pipeline: "test".into(),
         worker: 0,
@@ -27,12 +27,16 @@ fn settings() -> Settings {
             bytes: 1 << 20,
         },
         in_flight: 1 << 20,
+        exactly_once: false,
+        transaction_bytes: 1 << 20,
+        rules: Vec::new(),
+        dead_letters: None,
         commit_interval: Duration::from_millis(5),
         drain: Duration::from_secs(20),
     }
 }
 
-fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running {
+pub(crate) fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running {
     let control = Arc::new(Control::new(kafka.waker.clone()));
     let counters = Metrics::default().counters("test", chain.versions());
     let worker = Worker::new(
@@ -50,19 +54,19 @@ fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running {
 }
 
 /// A worker with an empty chain that has partitions 0 and 1.
-fn start_plain(kafka: &Kafka) -> Running {
+pub(crate) fn start_plain(kafka: &Kafka) -> Running {
     kafka.event(Event::Assigned(vec![partition(0), partition(1)]));
     start(kafka, chain([]), settings())
 }
 
 impl Running {
-    fn stop(self) -> End {
+    pub fn stop(self) -> End {
         self.control.stop();
         self.thread.join().unwrap()
     }
 }
 
-fn halted(end: End) -> String {
+pub(crate) fn halted(end: End) -> String {
     match end {
         End::Halted(why) => format!("{why:#}"),
         other => panic!("expected a halt, got {other:?}"),
@@ -279,26 +283,26 @@ fn a_record_that_cannot_be_sent_halts_and_loses_nothing() {
     let why = halted(start_plain(&kafka).thread.join().unwrap());
     assert_eq!(
         why,
-        "the record that came of in/0 at offset 3 can't be sent: the record is too large"
+        "what came of the record at in/0, offset 3, can't be delivered: the record is too large"
     );
     let state = kafka.until("left", |it| it.assigned.is_empty());
-    assert_eq!(values(&state), ["a", "b", "c"]);
+    assert!(!values(&state).contains(&"d".into()));
     assert_eq!(committed(&state, 0), Some(3));
 }
 
 #[test]
-fn a_record_that_the_broker_never_takes_halts_and_is_sent_once() {
+fn a_record_that_the_broker_never_takes_halts_once_it_was_tried_alone() {
     let kafka = Kafka::new();
     kafka.change(|it| it.undeliverable = vec![b"d".to_vec()]);
     kafka.feed(0, ["a", "b", "c", "d", "e"]);
     let why = halted(start_plain(&kafka).thread.join().unwrap());
     assert_eq!(
         why,
-        "what came of the batch of in/0 that starts at offset 2 can't be delivered: the broker never takes it"
+        "what came of the record at in/0, offset 3, can't be delivered: the broker never takes it"
     );
     let state = kafka.until("left", |it| it.assigned.is_empty());
-    assert_eq!(values(&state).iter().filter(|it| *it == "c").count(), 1);
-    assert_eq!(committed(&state, 0), Some(2));
+    assert_eq!(values(&state).last().unwrap(), "d", "alone");
+    assert_eq!(committed(&state, 0), Some(3));
 }
 
 #[test]
@@ -367,19 +371,19 @@ fn a_refusal_halts_before_the_record() {
 }
 
 #[test]
-fn a_broken_guest_halts_before_its_batch() {
+fn a_broken_guest_halts_before_the_record() {
     let kafka = Kafka::new();
     kafka.feed(0, ["keep", "keep", "keep", "panic", "keep"]);
     kafka.event(Event::Assigned(vec![partition(0)]));
     let running = start(&kafka, chain([version("faulty", "{}")]), settings());
     let why = halted(running.thread.join().unwrap());
     assert!(
-        why.contains("broke on in/0, offsets 2 to 3: it trapped: "),
+        why.contains("broke on the record at in/0, offset 3: it trapped: "),
         "{why}"
     );
     let state = kafka.until("left", |it| it.assigned.is_empty());
-    assert_eq!(values(&state), ["keep", "keep"]);
-    assert_eq!(committed(&state, 0), Some(2));
+    assert_eq!(values(&state), ["keep", "keep", "keep"]);
+    assert_eq!(committed(&state, 0), Some(3));
 }
 
 #[test]

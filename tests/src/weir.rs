@@ -46,6 +46,18 @@ impl Weir {
     /// As [`Weir::start`], with more arguments for `weir run`.
     #[track_caller]
     pub fn start_with(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
+        let listen = ["--listen", "127.0.0.1:0"];
+        Weir::spawn(scratch, config, &[&listen, arguments].concat())
+    }
+
+    /// As [`Weir::start`], with nothing said about the admin endpoints' port.
+    #[track_caller]
+    pub fn start_plain(scratch: &Scratch, config: &str) -> Weir {
+        Weir::spawn(scratch, config, &[])
+    }
+
+    #[track_caller]
+    fn spawn(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
         let number = (1..)
             .find(|number| !scratch.path().join(format!("weir-{number}.log")).exists())
             .expect("a folder holds fewer files than there are numbers");
@@ -57,7 +69,6 @@ impl Weir {
                 .arg("run")
                 .arg("-c")
                 .arg(config)
-                .args(["--listen", "127.0.0.1:0"])
                 .args(arguments)
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
@@ -139,7 +150,7 @@ impl Weir {
     }
 
     /// Where the admin endpoints are, once the process has said so.
-    fn admin(&self) -> Option<SocketAddr> {
+    pub fn admin(&self) -> Option<SocketAddr> {
         if self.admin.get().is_none() {
             let log = self.log();
             let (_, after) = log.split_once("admin endpoints listen=")?;

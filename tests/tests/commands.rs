@@ -57,10 +57,14 @@ fn check_says_that_all_is_right() {
         stocks["inputs"],
         json!([{"topic": input.name(), "partitions": 3}])
     );
+    let topic = output.name();
     assert_eq!(
         stocks["outputs"],
-        json!([{"topic": output.name(), "partitions": 2}])
+        json!([{"name": "default", "topic": topic, "partitions": 2, "partition": "key"}])
     );
+    assert_eq!(stocks["dead_letter"], Value::Null);
+    assert_eq!(stocks["delivery"], "at-least-once");
+    assert_eq!(stocks["transforms"][2]["on_refused"], "stop");
     assert_eq!(stocks["transforms"][2]["name"], "even");
     // It looked, and joined nothing.
     assert_eq!(input.committed(pipeline.group()), [None; 3]);

@@ -65,7 +65,7 @@ fn kill_9_loses_nothing_and_a_replay_has_the_same_ids() {
 
 #[test]
 fn random_ids_are_new_in_a_replay() {
-    let ids = crash_and_replay("ids = \"random\"", "\"group.instance.id\" = \"static\"");
+    let ids = crash_and_replay("ids = \"random\"", "\"session.timeout.ms\" = 6000");
     let replayed = ids.iter().filter(|ids| ids.len() > 1).count();
     assert!(replayed >= 100, "only {replayed} records came out again");
     let all: BTreeSet<&String> = ids.iter().flatten().collect();

@@ -8,6 +8,8 @@ mod delivery;
 mod fidelity;
 /// What is read: several pipelines, patterns, where to start, partitions and topics that come later.
 mod inputs;
+/// Several processes on one host.
+mod instances;
 /// Partitions and order.
 mod partitions;
 /// Records that more than one test uses.

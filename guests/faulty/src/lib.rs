@@ -20,8 +20,10 @@
 //!
 //! The config's `init` says what `init` does: `ok` (default), `refuse`, `panic`, `trap`, `spin`, `grow`, `stack`. `needs`
 //! lists the columns that it asks for (`["values"]`). With `field` the value is a JSON object and the verb is the string in
-//! that field of it, which stands there without escapes; a record without the field goes on.
+//! that field of it, which stands there without escapes; a record without the field goes on. With `by_name` no value is a
+//! verb: each record goes to the output that its value names, by the SDK's `set_output`.
 
+mod by_name;
 mod lies;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,7 @@ struct Config {
     init: Init,
     needs: Option<Vec<Need>>,
     field: Option<String>,
+    by_name: bool,
 }
 
 #[derive(Clone, Copy, Default, serde::Deserialize)]
@@ -105,6 +108,9 @@ impl Guest for Faulty {
             Init::Stack => drop(recurse(0)),
         }
         MARK.set(config.field.map(|field| format!("\"{field}\":\"")));
+        if config.by_name {
+            return by_name::init(setup.outputs);
+        }
         let needs = config.needs.unwrap_or_else(|| vec![Need::Values]);
         let flag = |need: &Need| match need {
             Need::Keys => Needs::KEYS,
@@ -120,7 +126,10 @@ impl Guest for Faulty {
     }
 
     fn transform(batch: Batch) -> Result<Output, String> {
-        transform(&batch)
+        match by_name::transform(&batch) {
+            Some(output) => Ok(output),
+            None => transform(&batch),
+        }
     }
 }
 

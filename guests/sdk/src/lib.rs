@@ -64,6 +64,7 @@ pub mod export;
 pub mod ids;
 pub mod json;
 mod needs;
+mod outputs;
 mod record;
 mod runner;
 pub mod testing;
@@ -71,6 +72,7 @@ mod tombstones;
 
 pub use bindings::{LogLevel, TimestampType};
 pub use needs::Needs;
+pub use outputs::{OutputId, Outputs};
 pub use record::Record;
 pub use tombstones::Tombstones;
 pub use uuid::Uuid;
@@ -88,6 +90,13 @@ pub trait Transform: Sized {
 
     /// Takes the config. An error refuses it: it says what is wrong, where, and what would be right.
     fn new(config: Self::Config) -> Result<Self, String>;
+
+    /// Takes the names of the pipeline's outputs, once, after `new`. A transform that sends records to outputs that its
+    /// config names looks them up here, so that a wrong name is refused at the start rather than with a record.
+    fn connect(&mut self, outputs: &Outputs) -> Result<(), String> {
+        let _ = outputs;
+        Ok(())
+    }
 
     /// The columns that `apply` reads under this config. What isn't asked for isn't handed over and costs nothing;
     /// reading it is a bug, which panics. Writing a column needs no asking if every

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::bindings::{Batch, Headers, LogLevel, Logs, Refusals, TimestampType, UNCHOSEN};
 use crate::column::{HeaderWriter, Writer, empty};
 use crate::ids::{self, Ids};
-use crate::{Needs, Refusal, Uuid, bytes, json, refuse};
+use crate::{Needs, OutputId, Outputs, Refusal, Uuid, bytes, json, refuse};
 
 /// One record: what came in, and what goes out in its place.
 ///
@@ -30,7 +30,7 @@ pub(crate) struct Out {
     pub(crate) timestamp: Option<i64>,
     pub(crate) outputs: Option<Vec<u32>>,
     pub(crate) output: Option<u32>,
-    pub(crate) output_names: Vec<String>,
+    pub(crate) output_names: Outputs,
     pub(crate) refused: Refusals,
     pub(crate) logs: Logs,
     pub(crate) ids: Ids,
@@ -226,24 +226,29 @@ impl<'b> Record<'b> {
         self.out.timestamp = Some(timestamp.unwrap_or(-1));
     }
 
-    /// Sends the record to one of the pipeline's outputs. Without a choice it goes where an earlier transform sent it,
-    /// or to the first output.
+    /// Sends the record to the output of that name, one that comes with the record: names that the config gives are
+    /// better looked up once, in [`Transform::connect`](crate::Transform::connect). See [`Record::send_to`].
     ///
     /// # Errors
-    /// There is no output of that name; the reason lists those that there are.
+    /// There is no output of that name: the record is to be refused, `record.set_output(name)?`. The reason lists
+    /// those that there are.
+    #[must_use = "a record for an output that there isn't must be refused"]
     pub fn set_output(&mut self, name: &str) -> Result<(), Refusal> {
-        let names = &self.out.output_names;
-        let Some(output) = names.iter().position(|output| output == name) else {
-            return Err(refuse(format!(
-                "no output is called `{name}`; the pipeline's outputs are `{}`",
-                names.join("`, `")
-            )));
-        };
-        self.out
-            .outputs
-            .get_or_insert_with(|| vec![UNCHOSEN; self.out.take.len()]);
-        self.out.output = Some(output as u32);
+        let output = self.out.output_names.find(name)?;
+        self.send_to(output);
         Ok(())
+    }
+
+    /// Sends the record to one of the pipeline's outputs. Without a choice it goes where an earlier transform sent it,
+    /// or to the first output.
+    #[inline]
+    pub fn send_to(&mut self, OutputId(output): OutputId) {
+        if self.out.outputs.is_none() {
+            let mut outputs = Vec::with_capacity(self.batch.count as usize);
+            outputs.resize(self.out.take.len(), UNCHOSEN);
+            self.out.outputs = Some(outputs);
+        }
+        self.out.output = Some(output);
     }
 
     /// Sends the record out as it stands, and begins anew from what came in: so several come out of one.
@@ -382,7 +387,7 @@ impl<'b> Record<'b> {
 }
 
 impl Out {
-    pub(crate) fn new(batch: &Batch, output_names: Vec<String>) -> Out {
+    pub(crate) fn new(batch: &Batch, output_names: Outputs) -> Out {
         Out {
             take: Vec::with_capacity(batch.count as usize),
             keys: Writer::default(),

@@ -2,26 +2,28 @@
 
 use crate::bindings::{Batch, Output, Setup};
 use crate::record::{Out, Record};
-use crate::{Needs, Transform, Verdict};
+use crate::{Needs, Outputs, Transform, Verdict};
 
 /// A transform that has taken its config.
 pub struct Runner<T> {
     transform: T,
     needs: Needs,
-    outputs: Vec<String>,
+    outputs: Outputs,
 }
 
 impl<T: Transform> Runner<T> {
-    /// Makes the transform from its config, a JSON text.
+    /// Makes the transform from its config, a JSON text, and tells it the outputs.
     ///
     /// # Errors
-    /// The config doesn't fit; the error names its field.
+    /// The config doesn't fit; the error names its field. Or the outputs don't.
     pub fn new(setup: Setup) -> Result<Runner<T>, String> {
-        let transform = T::new(config(&setup.config)?)?;
+        let outputs = Outputs::new(setup.outputs);
+        let mut transform = T::new(config(&setup.config)?)?;
+        transform.connect(&outputs)?;
         Ok(Runner {
             needs: transform.needs(),
             transform,
-            outputs: setup.outputs,
+            outputs,
         })
     }
 

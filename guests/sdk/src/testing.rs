@@ -269,6 +269,14 @@ impl Outcome {
         self.sent.iter().map(|sent| text(&sent.key)).collect()
     }
 
+    /// The outputs that were chosen for the records that came out.
+    pub fn outputs(&self) -> Vec<Option<&str>> {
+        self.sent
+            .iter()
+            .map(|sent| sent.output.as_deref())
+            .collect()
+    }
+
     /// Why the only record of the batch was refused.
     ///
     /// # Panics

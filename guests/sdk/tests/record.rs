@@ -1,7 +1,9 @@
 //! Records and columns: what is read, what is set, and what comes out. The transform under test runs a script.
 
 use weir_guest::testing::{Harness, Header, Input, Outcome};
-use weir_guest::{LogLevel, Needs, Record, Refusal, TimestampType, Transform, Verdict, refuse};
+use weir_guest::{
+    LogLevel, Needs, OutputId, Outputs, Record, Refusal, TimestampType, Transform, Verdict, refuse,
+};
 
 type Script = fn(&mut Record<'_>) -> Result<Verdict, Refusal>;
 
@@ -245,14 +247,83 @@ fn a_refusal_takes_back_all_that_was_sent_for_the_record() {
 }
 
 #[test]
-fn an_unknown_output_is_a_refusal_that_lists_the_outputs() {
+fn an_unknown_output_is_a_refusal_of_its_record_alone() {
+    // What was sent of the record before doesn't go out either.
     let script: Script = |record| {
-        record.set_output("sied")?;
+        record.set_output("side")?;
+        record.emit();
+        match record.value() {
+            Some(b"1") => record.set_output("sied")?,
+            Some(b"2") => record.set_output("")?,
+            _ => {}
+        }
         Ok(Verdict::Keep)
     };
+    let outcome = run(Needs::VALUES, script, &numbered(4));
+    let unknown =
+        |name| format!("no output is called `{name}`; the pipeline's outputs are `main`, `side`");
     assert_eq!(
-        run(Needs::NONE, script, &numbered(1)).refusal(),
-        "no output is called `sied`; the pipeline's outputs are `main`, `side`"
+        outcome.refused,
+        [
+            (1, unknown("sied") + "; did you mean `side`?"),
+            (2, unknown(""))
+        ]
+    );
+    let from: Vec<usize> = outcome.sent.iter().map(|sent| sent.from).collect();
+    assert_eq!(from, [0, 0, 3, 3]);
+    assert_eq!(outcome.outputs(), [Some("side"), None, Some("side"), None]);
+}
+
+/// A transform whose config names an output.
+struct ToOne {
+    name: String,
+    output: Option<OutputId>,
+}
+
+#[derive(serde::Deserialize)]
+struct ToOneConfig {
+    to: String,
+}
+
+impl Transform for ToOne {
+    type Config = ToOneConfig;
+
+    fn new(config: ToOneConfig) -> Result<ToOne, String> {
+        Ok(ToOne {
+            name: config.to,
+            output: None,
+        })
+    }
+
+    fn connect(&mut self, outputs: &Outputs) -> Result<(), String> {
+        self.output = Some(outputs.find(&self.name)?);
+        Ok(())
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::NONE
+    }
+
+    fn apply(&mut self, record: &mut Record<'_>) -> Result<Verdict, Refusal> {
+        if let Some(output) = self.output {
+            record.send_to(output);
+        }
+        Ok(Verdict::Keep)
+    }
+}
+
+#[test]
+fn an_output_that_the_config_names_is_looked_up_at_the_start() {
+    let outputs = ["main", "side"];
+    let mut to_side = Harness::<ToOne>::with_outputs(r#"{"to":"side"}"#, &outputs).unwrap();
+    let outcome = to_side.run(&numbered(2));
+    assert_eq!(outcome.outputs(), [Some("side"), Some("side")]);
+    let refused = Harness::<ToOne>::with_outputs(r#"{"to":"sides"}"#, &outputs).err();
+    assert_eq!(
+        refused.as_deref(),
+        Some(
+            "no output is called `sides`; the pipeline's outputs are `main`, `side`; did you mean `side`?"
+        )
     );
 }
 

@@ -1,10 +1,12 @@
 //! The admin endpoints: the only place that names axum. They read what others counted, and never touch a record.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -32,12 +34,29 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Takes the address; port 0 takes a free one.
-    pub async fn bind(listen: SocketAddr) -> Result<Admin> {
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!("listening on {listen} for the admin endpoints; `--listen` or [admin] listen takes another address")
-        })?;
-        Ok(Admin { listener })
+    /// Takes the address; port 0 takes a free one. Without an address it's the first of [`PORTS`] that's free on this
+    /// machine, so that several processes get along.
+    pub async fn bind(listen: Option<SocketAddr>) -> Result<Admin> {
+        if let Some(listen) = listen {
+            let listener = TcpListener::bind(listen).await.with_context(|| {
+                format!("listening on {listen} for the admin endpoints; `--listen` or [admin] listen takes another address")
+            })?;
+            return Ok(Admin { listener });
+        }
+        for port in PORTS {
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(listener) => return Ok(Admin { listener }),
+                Err(why) if why.kind() == ErrorKind::AddrInUse => {}
+                Err(why) => {
+                    let context = format!("listening on port {port} for the admin endpoints");
+                    return Err(Error::new(why).context(context));
+                }
+            }
+        }
+        let (first, last) = (PORTS.start(), PORTS.end());
+        bail!(
+            "the ports {first} to {last} are all taken, and the admin endpoints need one; `--listen` or [admin] listen takes another address"
+        )
     }
 
     /// The address that it listens on.
@@ -77,6 +96,9 @@ impl Admin {
     }
 }
 
+/// Where the endpoints listen if nothing else is said.
+pub const PORTS: RangeInclusive<u16> = 8080..=8089;
+
 /// How long a client may take to end what it has begun, once the process stops.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -115,7 +137,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let admin = Admin::bind("127.0.0.1:0".parse().ok()).await.unwrap();
             let address = admin.address().unwrap();
             let client = tokio::task::spawn_blocking(move || client(address));
             let seen = Seen {

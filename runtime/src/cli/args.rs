@@ -10,7 +10,7 @@ use chrono::DateTime;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::parse_duration;
+use crate::config::{check_instance, parse_duration};
 use crate::fake::Subject;
 
 /// A WebAssembly transform runtime for Apache Kafka
@@ -69,6 +69,7 @@ Examples:
   weir run                                the pipelines of ./weir.toml
   weir run -c stocks.toml                 those of another file
   weir run --listen 0.0.0.0:9000          health and metrics for other machines
+  weir run --instance blue                under a name that stays over restarts
   WEIR_LOG=debug weir run                 with more in the log
 
 Start it several times, on as many machines as you like, and the processes
@@ -80,6 +81,9 @@ pub struct Run {
     /// The config file.
     #[command(flatten)]
     pub file: ConfigFile,
+    /// The name of this process among those that run the same pipelines, instead of the config's `instance`
+    #[arg(long, env = "WEIR_INSTANCE", value_name = "NAME", value_parser = parse_instance)]
+    pub instance: Option<String>,
     /// Where the health and metrics endpoints listen, instead of the config's `listen` in `[admin]`
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -355,6 +359,10 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         })
 }
 
+fn parse_instance(text: &str) -> Result<String, String> {
+    check_instance(text).map(|()| text.to_string())
+}
+
 fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
@@ -464,6 +472,7 @@ mod tests {
             "weir",
             "weir rnu",
             "weir run --listen nowhere",
+            "weir run --instance a/b",
             "weir inspect",
             "weir offsets reset stocks",
             "weir offsets reset stocks --to never",

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::args::Check;
 use super::table::Table;
 use super::{UsageError, load, load_app, say};
-use crate::cluster::{Cluster, Unanswered};
-use crate::config::ConfigError;
+use crate::cluster::{Cluster, Topic, Unanswered};
+use crate::config::{ConfigError, Partitioning, show_duration};
 use crate::guest::Module;
+use crate::instance::Instance;
 use crate::pipeline::Pipeline;
 
 /// Says whether a config, its modules and its topics are right.
@@ -18,7 +19,7 @@ pub fn check(args: &Check) -> Result<()> {
         Err(why) => return wrong(args, why),
     };
     let path = config.path.clone();
-    let app = match load_app(config) {
+    let app = match load_app(config, Instance::unheld("check")) {
         Ok(app) => app,
         Err(why) => return wrong(args, why),
     };
@@ -83,63 +84,85 @@ fn wrong(args: &Check, why: Error) -> Result<()> {
 fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Result<()> {
     let config = pipeline.config();
     say(format_args!("pipeline {}", config.name))?;
-    let mut table = Table::new().text("").text("").text("");
+    let mut table = Table::new().text("").text("").text("").text("");
+    let mut row =
+        |cells: [&str; 4]| table.row([&format!("  {}", cells[0]), cells[1], cells[2], cells[3]]);
+    let partitions = |topic: Option<&Topic>| {
+        topic.map_or(String::new(), |it| format!("{} partitions", it.partitions))
+    };
     match cluster {
-        Some(cluster) => {
-            for (what, topics) in [("input", &cluster.inputs), ("output", &cluster.outputs)] {
-                for topic in topics {
-                    table.row([
-                        format!("  {what}"),
-                        topic.name.clone(),
-                        format!("{} partitions", topic.partitions),
-                    ]);
-                }
-            }
-        }
-        None => {
-            config
-                .inputs
-                .iter()
-                .for_each(|it| table.row(["  input".to_string(), it.to_string()]));
-            config
-                .outputs
-                .iter()
-                .for_each(|it| table.row(["  output", &it.topic]));
-        }
+        Some(cluster) => cluster
+            .inputs
+            .iter()
+            .for_each(|it| row(["input", &it.name, &partitions(Some(it)), ""])),
+        None => config
+            .inputs
+            .iter()
+            .for_each(|it| row(["input", it.as_str(), "", ""])),
     }
-    table.row(["  group", &config.group]);
+    for (index, output) in config.outputs.iter().enumerate() {
+        let what = match config.outputs.len() {
+            1 => "output".to_string(),
+            _ => format!("output {}", output.name),
+        };
+        let partitions = partitions(cluster.map(|it| &it.outputs[index]));
+        let how = match output.partition {
+            Partitioning::Key => "by key",
+            Partitioning::Same => "the input's partition",
+        };
+        row([&what, &output.topic, &partitions, how]);
+    }
+    if let Some(topic) = &config.dead_letter {
+        let partitions = partitions(cluster.and_then(|it| it.dead_letter.as_ref()));
+        row(["dead letters", topic, &partitions, ""]);
+    }
+    row(["group", &config.group, "", ""]);
+    let interval = format!("every {}", show_duration(config.commit_interval));
+    row(["delivery", &config.delivery.to_string(), &interval, ""]);
     for (transform, module) in config.transforms.iter().zip(pipeline.modules()) {
-        table.row([
-            format!("  {}", transform.name),
-            name(module),
-            format!("sha256:{}", module.digest().short()),
-        ]);
+        let digest = format!("sha256:{}", module.digest().short());
+        let (refused, broken) = (transform.on_refused, transform.on_broken);
+        let policies = format!("refused: {refused}, broken: {broken}");
+        row([&transform.name, &name(module), &digest, &policies]);
     }
     table.lines(None).iter().skip(1).try_for_each(say)
 }
 
 fn describe(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Value {
     let config = pipeline.config();
-    let topics = |topics: &[crate::cluster::Topic]| -> Vec<Value> {
-        topics
-            .iter()
-            .map(|it| json!({"topic": it.name, "partitions": it.partitions}))
-            .collect()
-    };
-    let transforms: Vec<Value> = config
-        .transforms
-        .iter()
-        .zip(pipeline.modules())
-        .map(|(transform, module)| {
-            json!({"name": transform.name, "module": name(module), "digest": module.digest().to_string()})
+    let topic = |it: &Topic| json!({"topic": it.name, "partitions": it.partitions});
+    let inputs = cluster.map(|it| it.inputs.iter().map(topic).collect::<Vec<_>>());
+    let outputs = config.outputs.iter().enumerate().map(|(index, output)| {
+        let partitions = cluster.map(|it| it.outputs[index].partitions);
+        let partition = output.partition.to_string();
+        json!({"name": output.name, "topic": output.topic, "partitions": partitions, "partition": partition})
+    });
+    let dead_letter = config.dead_letter.as_ref().map(|topic| {
+        let found = cluster.and_then(|it| it.dead_letter.as_ref());
+        json!({"topic": topic, "partitions": found.map(|it| it.partitions)})
+    });
+    let transforms = config.transforms.iter().zip(pipeline.modules());
+    let transforms = transforms.map(|(transform, module)| {
+        let max = transform.max_refused;
+        json!({
+            "name": transform.name,
+            "module": name(module),
+            "digest": module.digest().to_string(),
+            "on_refused": transform.on_refused.to_string(),
+            "on_broken": transform.on_broken.to_string(),
+            "retries": transform.retries,
+            "max_refused": {"share": max.share, "of": max.of},
         })
-        .collect();
+    });
     json!({
         "name": config.name,
         "group": config.group,
-        "inputs": cluster.map(|it| topics(&it.inputs)),
-        "outputs": cluster.map(|it| topics(&it.outputs)),
-        "transforms": transforms,
+        "inputs": inputs,
+        "outputs": outputs.collect::<Vec<_>>(),
+        "dead_letter": dead_letter,
+        "delivery": config.delivery.to_string(),
+        "commit_interval": show_duration(config.commit_interval),
+        "transforms": transforms.collect::<Vec<_>>(),
     })
 }
 

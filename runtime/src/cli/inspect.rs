@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 use super::args::Inspect;
 use super::table::Table;
 use super::{say, text};
-use crate::guest::{Compiler, Digest, Host, Import, Module, imports};
+use crate::guest::{Compiler, Digest, Host, Import, Limits, Module, imports};
 
 /// Shows what modules are. Fails if one of them can't be run, after all have been shown.
 pub fn inspect(args: &Inspect) -> Result<()> {
     let host = Host::new(Compiler::this_program(), None)?;
+    let limits = Limits::default();
     let mut unusable = Vec::new();
     for (index, path) in args.modules.iter().enumerate() {
-        let bytes = Module::read(path)?;
+        let bytes = Module::read(path, limits.max_module_bytes)?;
         let seen = imports(&bytes);
-        let module = Module::load(&host, &bytes);
+        let module = Module::load(&host, &bytes, &limits);
         if module.is_err() {
             unusable.push(path.display().to_string());
         }

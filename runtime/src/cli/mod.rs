@@ -19,6 +19,7 @@ use anyhow::Error;
 use self::args::ConfigFile;
 use crate::app::App;
 use crate::config::{self, Config, ConfigError};
+use crate::instance::Instance;
 use crate::kafka::{Scope, permit};
 
 /// All was done.
@@ -72,8 +73,8 @@ fn load(file: &ConfigFile) -> Result<Config, Error> {
 }
 
 /// Loads the modules too. What fails here is for the one who typed to mend.
-fn load_app(config: Config) -> Result<App, Error> {
-    App::load(config).map_err(|why| match why.is::<ConfigError>() {
+fn load_app(config: Config, instance: Instance) -> Result<App, Error> {
+    App::load(config, instance).map_err(|why| match why.is::<ConfigError>() {
         true => why,
         false => UsageError(format!("{why:#}")).into(),
     })

@@ -14,7 +14,7 @@ use super::args::{Produce, Rate};
 use super::{UsageError, text};
 use crate::cluster;
 use crate::fake::{Fake, Fault, Generator};
-use crate::io::{Outgoing, SendError, Sink, Undelivered};
+use crate::io::{Outgoing, SendError, Sink, TransactionError, Undelivered};
 use crate::kafka::{
     Admin, KafkaSink, ProducerOptions, Scope, Waker, admin_settings, permit, producer_settings,
 };
@@ -74,6 +74,7 @@ pub fn run(args: &Produce) -> Result<(), Error> {
     let options = ProducerOptions {
         user: &user,
         in_flight: IN_FLIGHT,
+        transactional_id: None,
     };
     let waker = Waker::new()?;
     let sink = KafkaSink::new(&producer_settings(&options)?, &[topic.to_string()], &waker)?;
@@ -134,6 +135,7 @@ impl Feed {
                     self.waiting -= settle(&mut self.sink)?;
                 }
                 Err(SendError::Record(why) | SendError::Fatal(why)) => return Err(why),
+                Err(SendError::Transaction(why)) => return Err(why.into_cause()),
             }
         }
     }
@@ -164,7 +166,8 @@ fn settle(sink: &mut KafkaSink) -> Result<u64, Error> {
     sink.deliveries(&mut |(_, result)| {
         count += 1;
         failed = failed.take().or(result.err().map(Undelivered::into_cause));
-    })?;
+    })
+    .map_err(TransactionError::into_cause)?;
     match failed {
         Some(why) => Err(why.context("a record was not taken")),
         None => Ok(count),

@@ -8,14 +8,18 @@ use tokio::sync::mpsc;
 
 use super::args::Run;
 use super::{load, load_app};
+use crate::config::{self, Delivery};
+use crate::instance::Instance;
 
 /// Runs the pipelines until a signal.
 pub fn run(args: &Run) -> Result<()> {
     let mut config = load(&args.file)?;
-    if let Some(listen) = args.listen {
-        config.admin.listen = listen;
-    }
-    let app = load_app(config)?;
+    config.admin.listen = args.listen.or(config.admin.listen);
+    let name = args.instance.as_deref().or(config.instance.as_deref());
+    let vital =
+        |it: &config::Pipeline| it.static_membership || it.delivery == Delivery::ExactlyOnce;
+    let instance = Instance::claim(&config.data, name, config.pipelines.iter().any(vital))?;
+    let app = load_app(config, instance)?;
     runtime()?.block_on(async { app.run(signals()?).await })
 }
 

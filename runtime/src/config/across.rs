@@ -5,14 +5,32 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use super::document::Problems;
-use super::raw::Located;
+use super::document::{Problems, Text};
 use super::settings::Settings;
 use super::units::show_duration;
 use super::{Input, Pipeline};
 
+/// A pipeline, and the places in the file that rules across pipelines point at.
+pub(super) struct Built {
+    pub(super) pipeline: Pipeline,
+    pub(super) written: Vec<Written>,
+}
+
+/// A topic that a pipeline writes.
+pub(super) struct Written {
+    /// What for.
+    pub(super) what: &'static str,
+    pub(super) line: usize,
+    pub(super) topic: Text,
+}
+
 /// `max.poll.interval.ms` of librdkafka, if it isn't set.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// `transaction.timeout.ms`, if it isn't set.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// Of a transaction's time, the part that may pass before its commit begins: the rest is for a batch under way, for its
+/// deliveries, and for brokers that take their time.
+const TRANSACTION_SHARE: u32 = 3;
 
 /// While a worker drains it still polls, so the session lives on; but the group waits for it no longer than
 /// `max.poll.interval.ms`, and then gives its partitions away with records in flight.
@@ -22,13 +40,7 @@ pub(super) fn check_drain(
     consumer: &Settings,
     problems: &mut Problems,
 ) {
-    let interval = match consumer.get("max.poll.interval.ms") {
-        // What isn't a number is librdkafka's to refuse.
-        Some(text) => text
-            .parse()
-            .map_or(MAX_POLL_INTERVAL, Duration::from_millis),
-        None => MAX_POLL_INTERVAL,
-    };
+    let interval = milliseconds(consumer, "max.poll.interval.ms", MAX_POLL_INTERVAL);
     if drain >= interval {
         problems.at(
             line,
@@ -41,11 +53,64 @@ pub(super) fn check_drain(
     }
 }
 
-pub(super) fn check_servers(pipelines: &[Located<Pipeline>], problems: &mut Problems) {
-    for Located {
-        value: pipeline, ..
-    } in pipelines
-    {
+/// With exactly-once, brokers give up on a transaction that isn't committed in time, and it could never be if its own
+/// interval, or one call of a guest, took longer.
+pub(super) fn check_transactions(commit_line: usize, pipeline: &Pipeline, problems: &mut Problems) {
+    let Pipeline {
+        name,
+        commit_interval,
+        consumer,
+        producer,
+        transforms,
+        ..
+    } = pipeline;
+    const KEY: &str = "transaction.timeout.ms";
+    let timeout = milliseconds(producer, KEY, TRANSACTION_TIMEOUT);
+    if *commit_interval > timeout / TRANSACTION_SHARE {
+        problems.at(
+            commit_line,
+            format!(
+                "\"commit_interval\" is {}, and with exactly-once must be at most a third of the producer's {KEY}, {}; lower it, or raise that",
+                show_duration(*commit_interval),
+                show_duration(timeout)
+            ),
+        );
+    }
+    for transform in transforms {
+        let deadline = transform.limits.deadline;
+        if deadline + *commit_interval >= timeout {
+            problems.at(
+                transform.line,
+                format!(
+                    "the \"deadline\" of transform \"{}\" and the \"commit_interval\" come to {}, and with exactly-once must stay below the producer's {KEY}, {}; lower them, or raise that",
+                    transform.name,
+                    show_duration(deadline + *commit_interval),
+                    show_duration(timeout)
+                ),
+            );
+        }
+    }
+    let (from, to) = (servers(consumer), servers(producer));
+    // Without servers there's a problem already.
+    if from != to && !from.is_empty() && !to.is_empty() {
+        let setting = |settings: &Settings| {
+            settings
+                .iter()
+                .find(|it| is_servers(&it.key))
+                .map(|it| it.line)
+        };
+        let line = setting(producer).max(setting(consumer));
+        problems.at(
+            line.unwrap_or(pipeline.line),
+            format!(
+                "pipeline \"{name}\" reads from one cluster and writes to another, and exactly-once can't reach across: offsets and outputs are committed in one transaction, which one cluster keeps; give consumer and producer the same \"bootstrap.servers\", or take delivery = \"at-least-once\""
+            ),
+        );
+    }
+}
+
+pub(super) fn check_servers(pipelines: &[Built], problems: &mut Problems) {
+    for Built { pipeline, .. } in pipelines {
         for (client, settings) in [
             ("consumer", &pipeline.consumer),
             ("producer", &pipeline.producer),
@@ -63,12 +128,9 @@ pub(super) fn check_servers(pipelines: &[Located<Pipeline>], problems: &mut Prob
     }
 }
 
-pub(super) fn check_groups(pipelines: &[Located<Pipeline>], problems: &mut Problems) {
+pub(super) fn check_groups(pipelines: &[Built], problems: &mut Problems) {
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
-    for Located {
-        value: pipeline, ..
-    } in pipelines
-    {
+    for Built { pipeline, .. } in pipelines {
         if let Some(other) = names.insert(&pipeline.group, &pipeline.name) {
             problems.at(
                 pipeline.line,
@@ -81,32 +143,27 @@ pub(super) fn check_groups(pipelines: &[Located<Pipeline>], problems: &mut Probl
     }
 }
 
-/// An output must not be an input of the same cluster.
-pub(super) fn check_loops(pipelines: &[Located<Pipeline>], problems: &mut Problems) {
-    for Located {
-        line,
-        value: writer,
-    } in pipelines
-    {
-        for Located { value: reader, .. } in pipelines {
-            if servers(&writer.producer).is_disjoint(&servers(&reader.consumer)) {
+/// What is written must not be an input of the same cluster.
+pub(super) fn check_loops(pipelines: &[Built], problems: &mut Problems) {
+    for writer in pipelines {
+        for Built {
+            pipeline: reader, ..
+        } in pipelines
+        {
+            if servers(&writer.pipeline.producer).is_disjoint(&servers(&reader.consumer)) {
                 continue;
             }
-            for output in &writer.outputs {
-                let Some(input) = reader
-                    .inputs
-                    .iter()
-                    .find(|input| takes(input, &output.topic))
-                else {
-                    continue;
-                };
-                problems.at(
-                    *line,
-                    format!(
-                        "the output topic \"{}\" is an input of pipeline \"{}\" (\"{input}\"), and records could go round for ever; write to another topic, or put the transforms into one chain",
-                        output.topic, reader.name
-                    ),
-                );
+            for Written { what, line, topic } in &writer.written {
+                let inputs = &reader.inputs;
+                if let Some(input) = inputs.iter().find(|input| takes(input, &topic.value)) {
+                    problems.at(
+                        *line,
+                        format!(
+                            "the {what} topic \"{topic}\" is an input of pipeline \"{}\" (\"{input}\"), and records could go round for ever; write to another topic, or put the transforms into one chain",
+                            reader.name
+                        ),
+                    );
+                }
             }
         }
     }
@@ -120,14 +177,24 @@ fn takes(input: &Input, topic: &str) -> bool {
     }
 }
 
-/// The bootstrap servers, under either of librdkafka's names for them.
+/// The bootstrap servers.
 fn servers(settings: &Settings) -> BTreeSet<String> {
-    let text = settings
-        .get("bootstrap.servers")
-        .or_else(|| settings.get("metadata.broker.list"))
-        .unwrap_or_default();
-    text.split(',')
+    let setting = settings.iter().find(|it| is_servers(&it.key));
+    setting
+        .map_or("", |it| &it.value)
+        .split(',')
         .map(|server| server.trim().to_lowercase())
         .filter(|server| !server.is_empty())
         .collect()
+}
+
+/// Either of librdkafka's names for them.
+fn is_servers(key: &str) -> bool {
+    matches!(key, "bootstrap.servers" | "metadata.broker.list")
+}
+
+/// A setting in milliseconds. What isn't a number is librdkafka's to refuse.
+fn milliseconds(settings: &Settings, key: &str, default: Duration) -> Duration {
+    let given = settings.get(key).and_then(|text| text.trim().parse().ok());
+    given.map_or(default, Duration::from_millis)
 }

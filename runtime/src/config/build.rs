@@ -1,27 +1,23 @@
 //! What is possible: names, bounds, and what goes together.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::DateTime;
 
-use super::across::{check_drain, check_groups, check_loops, check_servers};
+use super::across::{
+    Built, Written, check_drain, check_groups, check_loops, check_servers, check_transactions,
+};
 use super::bounds::{bounded_count, bounded_duration, bounded_size};
 use super::document::{Problems, Text};
-use super::names::{check_name, check_pattern, check_topic};
-use super::raw::{Located, Raw, RawPipeline, RawTransform};
+use super::names::{check_instance, check_name};
+use super::raw::{Located, Raw, RawOutput, RawPipeline};
 use super::settings::{Secret, Setting, Settings, Table};
+use super::topics::{build_dead_letter, build_inputs, build_outputs};
+use super::transforms::{Around, build_transforms};
 use super::units::ByteSize;
-use super::{
-    Admin, BatchLimit, Config, Delivery, Ids, Input, Limits, MaxRefused, Output, Partitioning,
-    Pipeline, Policy, Start, Surroundings, Transform,
-};
+use super::{Admin, BatchLimit, Config, Delivery, Partitioning, Pipeline, Start, Surroundings};
 
-/// Where the endpoints listen if nothing else is said: on this machine only.
-const LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// The group's default is this and the pipeline's name.
 const GROUP_PREFIX: &str = "weir-";
 /// What librdkafka holds fetched for a worker: some tenths of a second at a million small records a second.
@@ -35,6 +31,9 @@ const BATCH: BatchLimit = BatchLimit {
 };
 /// How much may have to be processed again after a crash, against a request a second.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// With exactly-once, readers of committed records see an output no sooner: a delay that few notice, against two requests
+/// ten times a second.
+const TRANSACTION_INTERVAL: Duration = Duration::from_millis(100);
 /// A second of a hundred thousand records: what an abort has to process again.
 const TRANSACTION_BYTES: ByteSize = ByteSize::mib(16);
 /// Longer than a broker's leader election, and as long as most service managers wait before they kill.
@@ -59,10 +58,11 @@ pub(super) fn build(
     };
     let data = folder.join(raw.data.as_ref().map_or(DATA, |data| &data.value.value));
     let admin = build_admin(&raw, problems);
+    let instance = build_instance(&raw, problems);
     let id_key = build_id_key(&raw, problems);
     let rule = surroundings.setting;
     let kafka = build_settings(Table::Kafka, &raw.kafka, rule, problems);
-    let pipelines: Vec<Located<Pipeline>> = raw
+    let pipelines: Vec<Built> = raw
         .pipelines
         .into_iter()
         .filter_map(|pipeline| build_pipeline(pipeline, &modules, &kafka, surroundings, problems))
@@ -75,31 +75,38 @@ pub(super) fn build(
         admin: admin?,
         data,
         id_key,
-        instance: None,
-        pipelines: pipelines
-            .into_iter()
-            .map(|pipeline| pipeline.value)
-            .collect(),
+        instance,
+        pipelines: pipelines.into_iter().map(|built| built.pipeline).collect(),
     })
 }
 
 fn build_admin(raw: &Raw, problems: &mut Problems) -> Option<Admin> {
     let Some(listen) = &raw.listen else {
-        return Some(Admin { listen: LISTEN });
+        return Some(Admin { listen: None });
     };
     match listen.value.value.parse() {
-        Ok(listen) => Some(Admin { listen }),
+        Ok(listen) => Some(Admin {
+            listen: Some(listen),
+        }),
         Err(_) => {
             problems.at(
                 listen.line,
                 format!(
-                    "\"listen\" in [admin] must be an address and a port such as \"{LISTEN}\" or \"0.0.0.0:8080\", not \"{}\"",
+                    "\"listen\" in [admin] must be an address and a port such as \"127.0.0.1:8080\" or \"0.0.0.0:8080\", not \"{}\"",
                     listen.value
                 ),
             );
             None
         }
     }
+}
+
+fn build_instance(raw: &Raw, problems: &mut Problems) -> Option<String> {
+    let Located { line, value: name } = raw.instance.as_ref()?;
+    if let Err(must_be) = check_instance(&name.value) {
+        problems.at(*line, format!("the instance name \"{name}\" {must_be}"));
+    }
+    Some(name.value.clone())
 }
 
 fn build_id_key(raw: &Raw, problems: &mut Problems) -> Option<Secret> {
@@ -133,37 +140,30 @@ fn build_settings(
     built
 }
 
-/// The line is that of `output`.
 fn build_pipeline(
     raw: RawPipeline,
     modules: &Path,
     kafka: &Settings,
     surroundings: Surroundings<'_>,
     problems: &mut Problems,
-) -> Option<Located<Pipeline>> {
+) -> Option<Built> {
     let line = raw.name.line;
     let name = raw.name.value;
     check_name("pipeline", line, &name, &name, problems);
-    let consumer = build_settings(
-        Table::Consumer,
-        &raw.consumer,
-        surroundings.setting,
-        problems,
-    );
-    let producer = build_settings(
-        Table::Producer,
-        &raw.producer,
-        surroundings.setting,
-        problems,
-    );
-    let consumer = kafka.merged(&consumer);
+    let rule = surroundings.setting;
+    let consumer = build_settings(Table::Consumer, &raw.consumer, rule, problems);
+    let producer = build_settings(Table::Producer, &raw.producer, rule, problems);
+    let (consumer, producer) = (kafka.merged(&consumer), kafka.merged(&producer));
+
+    let written = written(&raw.output, &raw.dead_letter);
     let inputs = raw.input.map(|inputs| build_inputs(&inputs, problems));
-    let output = raw.output.as_ref().map(|output| {
-        check_topic("output", output.line, &output.value, problems);
-        Located {
-            line: output.line,
-            value: output.value.value.clone(),
-        }
+    let partition = raw.partition.map_or(Partitioning::Key, |it| it.value);
+    let outputs = raw
+        .output
+        .map(|outputs| build_outputs(&outputs, &raw.outputs, partition, problems));
+    let dead_letter = raw.dead_letter.map(|topic| {
+        let outputs = outputs.as_deref().unwrap_or_default();
+        build_dead_letter(&topic, outputs, problems)
     });
     let group = match raw.group {
         Some(group) if group.value.value.trim().is_empty() => {
@@ -180,6 +180,8 @@ fn build_pipeline(
         Some(start) => build_start(start, problems),
         None => Some(Start::Earliest),
     };
+    let delivery = raw.delivery.map_or(Delivery::AtLeastOnce, |it| it.value);
+
     let batch = BatchLimit {
         records: bounded_count(
             "records",
@@ -216,8 +218,18 @@ fn build_pipeline(
     let commit_interval = bounded_duration(
         "commit_interval",
         raw.commit_interval,
-        COMMIT_INTERVAL,
+        match delivery {
+            Delivery::AtLeastOnce => COMMIT_INTERVAL,
+            Delivery::ExactlyOnce => TRANSACTION_INTERVAL,
+        },
         Duration::from_millis(10)..=Duration::from_secs(3_600),
+        problems,
+    );
+    let transaction_bytes = bounded_size(
+        "transaction_bytes",
+        raw.transaction_bytes,
+        TRANSACTION_BYTES,
+        ByteSize::kib(64)..=ByteSize::mib(4_096),
         problems,
     );
     let drain_timeout = bounded_duration(
@@ -229,67 +241,56 @@ fn build_pipeline(
     );
     let drain_line = raw.drain_timeout.map_or(line, |drain| drain.line);
     check_drain(drain_line, drain_timeout, &consumer, problems);
-    let transforms = build_transforms(&name, raw.transforms, modules, &batch, problems);
-    let output = output?;
-    Some(Located {
-        line: output.line,
-        value: Pipeline {
-            line,
-            inputs: inputs?,
-            outputs: vec![Output {
-                name: "default".to_string(),
-                topic: output.value,
-                partition: raw
-                    .partition
-                    .map_or(Partitioning::Key, |partition| partition.value),
-            }],
-            dead_letter: None,
-            group: group?,
-            start: start?,
-            workers,
-            transforms,
-            consumer,
-            producer: kafka.merged(&producer),
-            buffer,
-            in_flight,
-            batch,
-            commit_interval,
-            transaction_bytes: TRANSACTION_BYTES,
-            static_membership: false,
-            drain_timeout,
-            delivery: raw
-                .delivery
-                .map_or(Delivery::AtLeastOnce, |delivery| delivery.value),
-            name,
-        },
-    })
+    let around = Around {
+        pipeline: &name,
+        modules,
+        batch: &batch,
+        has_dead_letter: dead_letter.is_some(),
+    };
+    let transforms = build_transforms(raw.transforms, &around, problems);
+
+    let pipeline = Pipeline {
+        line,
+        inputs: inputs?,
+        outputs: outputs?,
+        group: group?,
+        start: start?,
+        workers,
+        dead_letter,
+        transforms,
+        consumer,
+        producer,
+        buffer,
+        in_flight,
+        batch,
+        commit_interval,
+        transaction_bytes,
+        static_membership: raw.static_membership.is_some_and(|it| it.value),
+        drain_timeout,
+        delivery,
+        name,
+    };
+    if delivery == Delivery::ExactlyOnce {
+        let commit_line = raw.commit_interval.map_or(line, |commit| commit.line);
+        check_transactions(commit_line, &pipeline, problems);
+    }
+    Some(Built { pipeline, written })
 }
 
-fn build_inputs(inputs: &Located<Vec<Located<Text>>>, problems: &mut Problems) -> Vec<Input> {
-    if inputs.value.is_empty() {
-        problems.at(inputs.line, "\"input\" lists no topic; name at least one");
-    }
-    let mut seen = BTreeSet::new();
-    let mut built = Vec::new();
-    for input in &inputs.value {
-        let text = &input.value;
-        if !seen.insert(&text.value) {
-            problems.at(
-                input.line,
-                format!("the input \"{text}\" is listed twice; keep one"),
-            );
-        }
-        if text.value.starts_with('^') {
-            if let Err(reason) = check_pattern(&text.value) {
-                problems.at(input.line, format!("the input pattern \"{text}\" {reason}"));
-            }
-            built.push(Input::Pattern(text.value.clone()));
-        } else {
-            check_topic("input", input.line, text, problems);
-            built.push(Input::Topic(text.value.clone()));
-        }
-    }
-    built
+/// The topics that are written, and where they stand in the file.
+fn written(
+    outputs: &Option<Located<Vec<RawOutput>>>,
+    dead_letter: &Option<Located<Text>>,
+) -> Vec<Written> {
+    let outputs = outputs.iter().flat_map(|outputs| &outputs.value);
+    let outputs = outputs.map(|output| ("output", &output.topic));
+    let dead_letter = dead_letter.iter().map(|topic| ("dead letter", topic));
+    let written = |(what, topic): (_, &Located<Text>)| Written {
+        what,
+        line: topic.line,
+        topic: topic.value.clone(),
+    };
+    outputs.chain(dead_letter).map(written).collect()
 }
 
 fn build_start(start: &Located<Text>, problems: &mut Problems) -> Option<Start> {
@@ -309,134 +310,5 @@ fn build_start(start: &Located<Text>, problems: &mut Problems) -> Option<Start> 
                 None
             }
         },
-    }
-}
-
-fn build_transforms(
-    pipeline: &str,
-    raw: Vec<RawTransform>,
-    modules: &Path,
-    batch: &BatchLimit,
-    problems: &mut Problems,
-) -> Vec<Transform> {
-    let mut lines: HashMap<String, usize> = HashMap::new();
-    let mut transforms = Vec::new();
-    for transform in raw {
-        if let Some(name) = &transform.name {
-            check_name(
-                "transform",
-                name.line,
-                &name.value.value,
-                &name.value.typed,
-                problems,
-            );
-            if let Some(first) = lines.insert(name.value.value.clone(), name.line) {
-                problems.at(
-                    name.line,
-                    format!(
-                        "pipeline \"{pipeline}\" has a transform \"{}\" at line {first} already; give this one a name of its own",
-                        name.value
-                    ),
-                );
-            }
-        }
-        transforms.extend(build_transform(transform, modules, batch, problems));
-    }
-    transforms
-}
-
-fn build_transform(
-    raw: RawTransform,
-    modules: &Path,
-    batch: &BatchLimit,
-    problems: &mut Problems,
-) -> Option<Transform> {
-    let default = Limits::default();
-    let size = |bytes: usize| ByteSize(bytes as u64);
-    let limits = Limits {
-        deadline: bounded_duration(
-            "deadline",
-            raw.deadline,
-            default.deadline,
-            Duration::from_millis(1)..=Duration::from_secs(60),
-            problems,
-        ),
-        record_deadline: default.record_deadline,
-        memory: bounded_size(
-            "memory",
-            raw.memory,
-            size(default.memory),
-            ByteSize::mib(1)..=ByteSize::mib(4_096),
-            problems,
-        )
-        .as_usize(),
-        max_output_bytes: bounded_size(
-            "max_output_bytes",
-            raw.max_output_bytes,
-            size(default.max_output_bytes),
-            ByteSize::kib(1)..=ByteSize::mib(2_048),
-            problems,
-        )
-        .as_usize(),
-        max_output_records: bounded_count(
-            "max_output_records",
-            raw.max_output_records,
-            default.max_output_records,
-            1..=10_000_000,
-            problems,
-        ),
-    };
-    check_limits(&raw, &limits, batch, problems);
-    let module = raw.module.as_ref();
-    if let Some(module) = module.filter(|module| module.value.value.is_empty()) {
-        problems.at(
-            module.line,
-            "\"module\" is empty; name a file such as \"add-uuid.wasm\"",
-        );
-    }
-    Some(Transform {
-        name: raw.name?.value.value,
-        line: raw.line,
-        module: modules.join(PathBuf::from(&module?.value.value)),
-        config: raw.config,
-        ids: raw.ids.map_or(Ids::Stable, |ids| ids.value),
-        limits,
-        on_refused: Policy::Stop,
-        on_broken: Policy::Stop,
-        retries: 1,
-        max_refused: MaxRefused::default(),
-    })
-}
-
-/// A full batch that comes out as it went in must be within the limits.
-fn check_limits(raw: &RawTransform, limits: &Limits, batch: &BatchLimit, problems: &mut Problems) {
-    if limits.max_output_records < batch.records {
-        problems.at(
-            raw.max_output_records.map_or(raw.line, |limit| limit.line),
-            format!(
-                "\"max_output_records\" is {}, less than a batch's {} records; raise it, or lower \"records\" in the pipeline's batch",
-                limits.max_output_records, batch.records
-            ),
-        );
-    }
-    if limits.max_output_bytes < batch.bytes.as_usize() {
-        problems.at(
-            raw.max_output_bytes.map_or(raw.line, |limit| limit.line),
-            format!(
-                "\"max_output_bytes\" is {}, less than a batch's {}; raise it, or lower \"bytes\" in the pipeline's batch",
-                ByteSize(limits.max_output_bytes as u64),
-                batch.bytes
-            ),
-        );
-    }
-    if limits.memory < batch.bytes.as_usize().saturating_mul(2) {
-        problems.at(
-            raw.memory.map_or(raw.line, |limit| limit.line),
-            format!(
-                "\"memory\" is {}, less than twice a batch's {} (a guest holds a batch and what it makes of it); raise it, or lower \"bytes\" in the pipeline's batch",
-                ByteSize(limits.memory as u64),
-                batch.bytes
-            ),
-        );
     }
 }

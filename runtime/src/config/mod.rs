@@ -2,7 +2,7 @@
 //!
 //! - `document`: TOML with line numbers, `${…}` filled in, and the list of problems that a person gets at once.
 //! - `raw`: the keys that there are, and the type of each (`table` reads them). Nothing here knows what goes together.
-//! - `build`: what is possible: `names`, `bounds`, and the rules `across` fields and pipelines.
+//! - `build`: what is possible: `topics`, `transforms`, `names`, `bounds`, and the rules `across` fields and pipelines.
 //! - `settings`, `units`: what goes to librdkafka; durations and sizes.
 //!
 //! `docs/config.md` describes every key.
@@ -17,6 +17,8 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod topics;
+mod transforms;
 mod units;
 
 use std::fmt;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 pub use crate::guest::Limits;
 pub use document::{ConfigError, Problem};
+pub use names::check_instance;
 pub use settings::{Secret, Setting, Settings, Table};
 pub use units::{ByteSize, parse_duration, show_duration};
 
@@ -49,8 +52,8 @@ pub struct Config {
 /// The endpoints of the process.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where they listen.
-    pub listen: SocketAddr,
+    /// Where they listen; `None` for the first free port from 8080 on, on this machine only.
+    pub listen: Option<SocketAddr>,
 }
 
 /// From input topics through a chain to an output topic.
@@ -152,6 +155,15 @@ pub enum Partitioning {
     Same,
 }
 
+impl fmt::Display for Partitioning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Partitioning::Key => "key",
+            Partitioning::Same => "same",
+        })
+    }
+}
+
 /// What is promised about each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
@@ -159,6 +171,15 @@ pub enum Delivery {
     AtLeastOnce,
     /// Each counts once for whoever reads committed records alone.
     ExactlyOnce,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Delivery::AtLeastOnce => "at-least-once",
+            Delivery::ExactlyOnce => "exactly-once",
+        })
+    }
 }
 
 /// What becomes of a record that a transform can't process.
@@ -170,6 +191,16 @@ pub enum Policy {
     Skip,
     /// The pipeline stops before it.
     Stop,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Policy::DeadLetter => "dead-letter",
+            Policy::Skip => "skip",
+            Policy::Stop => "stop",
+        })
+    }
 }
 
 /// How many of the last records may fail in a transform before the pipeline stops: the transform, rather than the records,

@@ -32,6 +32,37 @@ pub(super) fn check_name(
     }
 }
 
+/// Kafka's own rule for a static member's name is a topic's, and this has to fit in with a pipeline's name.
+const MAX_INSTANCE: usize = 100;
+
+/// The rule for the name of a process among others; the error says what it must be.
+pub fn check_instance(name: &str) -> Result<(), String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric();
+    let fits = name.len() <= MAX_INSTANCE
+        && name.starts_with(is_plain)
+        && name
+            .chars()
+            .all(|c| is_plain(c) || matches!(c, '.' | '_' | '-'));
+    match fits {
+        true => Ok(()),
+        false => Err(format!(
+            "must be 1 to {MAX_INSTANCE} letters, digits, \".\", \"_\" or \"-\", the first a letter or digit"
+        )),
+    }
+}
+
+/// The name that a misspelt one was probably meant for.
+pub(super) fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(&typed, known), *known))
+        .min()
+        // A third of the letters may be wrong, as in rustc's suggestions.
+        .filter(|(distance, known)| *distance <= typed.len().max(known.len()).div_ceil(3))
+        .map(|(_, known)| known)
+}
+
 /// Kafka's rule for topic names.
 pub(super) fn check_topic(what: &str, line: usize, topic: &Text, problems: &mut Problems) {
     let name = &topic.value;

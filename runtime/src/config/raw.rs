@@ -6,7 +6,7 @@ use super::document::{Field, Problems, Text, Value};
 use super::settings::Setting;
 use super::table::Reader;
 use super::units::ByteSize;
-use super::{Delivery, Ids, Partitioning};
+use super::{Delivery, Ids, Partitioning, Policy};
 
 /// A kind of table in the file, and its keys.
 pub(super) struct Section {
@@ -18,7 +18,15 @@ pub(super) struct Section {
 
 pub(super) const TOP: Section = Section {
     title: "Top of the file",
-    keys: &["modules", "data", "id_key", "admin", "kafka", "pipelines"],
+    keys: &[
+        "modules",
+        "data",
+        "instance",
+        "id_key",
+        "admin",
+        "kafka",
+        "pipelines",
+    ],
 };
 pub(super) const ADMIN: Section = Section {
     title: "[admin]",
@@ -29,20 +37,28 @@ pub(super) const PIPELINE: Section = Section {
     keys: &[
         "input",
         "output",
+        "outputs",
+        "partition",
+        "dead_letter",
         "group",
+        "static_membership",
         "start",
         "delivery",
-        "partition",
         "workers",
         "buffer",
         "in_flight",
         "batch",
         "commit_interval",
+        "transaction_bytes",
         "drain_timeout",
         "consumer",
         "producer",
         "transforms",
     ],
+};
+pub(super) const OUTPUT: Section = Section {
+    title: "[pipelines.NAME.outputs.OUTPUT]",
+    keys: &["partition"],
 };
 pub(super) const BATCH: Section = Section {
     title: "[pipelines.NAME.batch]",
@@ -55,11 +71,20 @@ pub(super) const TRANSFORM: Section = Section {
         "module",
         "config",
         "ids",
+        "on_refused",
+        "on_broken",
+        "retries",
+        "max_refused",
         "deadline",
+        "record_deadline",
         "memory",
         "max_output_bytes",
         "max_output_records",
     ],
+};
+pub(super) const MAX_REFUSED: Section = Section {
+    title: "[pipelines.NAME.transforms.max_refused]",
+    keys: &["share", "of"],
 };
 
 /// A value and its line.
@@ -73,6 +98,7 @@ pub(super) struct Located<T> {
 pub(super) struct Raw {
     pub(super) modules: Option<Located<Text>>,
     pub(super) data: Option<Located<Text>>,
+    pub(super) instance: Option<Located<Text>>,
     pub(super) id_key: Option<Located<Text>>,
     pub(super) listen: Option<Located<Text>>,
     pub(super) kafka: Vec<Setting>,
@@ -83,21 +109,38 @@ pub(super) struct Raw {
 pub(super) struct RawPipeline {
     pub(super) name: Located<String>,
     pub(super) input: Option<Located<Vec<Located<Text>>>>,
-    pub(super) output: Option<Located<Text>>,
+    pub(super) output: Option<Located<Vec<RawOutput>>>,
+    pub(super) outputs: Vec<RawOutputSettings>,
+    pub(super) partition: Option<Located<Partitioning>>,
+    pub(super) dead_letter: Option<Located<Text>>,
     pub(super) group: Option<Located<Text>>,
+    pub(super) static_membership: Option<Located<bool>>,
     pub(super) start: Option<Located<Text>>,
     pub(super) delivery: Option<Located<Delivery>>,
-    pub(super) partition: Option<Located<Partitioning>>,
     pub(super) workers: Option<Located<u64>>,
     pub(super) buffer: Option<Located<ByteSize>>,
     pub(super) in_flight: Option<Located<ByteSize>>,
     pub(super) batch_records: Option<Located<u64>>,
     pub(super) batch_bytes: Option<Located<ByteSize>>,
     pub(super) commit_interval: Option<Located<Duration>>,
+    pub(super) transaction_bytes: Option<Located<ByteSize>>,
     pub(super) drain_timeout: Option<Located<Duration>>,
     pub(super) consumer: Vec<Setting>,
     pub(super) producer: Vec<Setting>,
     pub(super) transforms: Vec<RawTransform>,
+}
+
+/// One name and topic of `output`, which may be a topic alone.
+pub(super) struct RawOutput {
+    /// `None` for a topic alone.
+    pub(super) name: Option<String>,
+    pub(super) topic: Located<Text>,
+}
+
+/// `[pipelines.NAME.outputs.OUTPUT]`
+pub(super) struct RawOutputSettings {
+    pub(super) name: Located<String>,
+    pub(super) partition: Option<Located<Partitioning>>,
 }
 
 /// `[[pipelines.NAME.transforms]]`
@@ -107,7 +150,13 @@ pub(super) struct RawTransform {
     pub(super) module: Option<Located<Text>>,
     pub(super) config: serde_json::Value,
     pub(super) ids: Option<Located<Ids>>,
+    pub(super) on_refused: Option<Located<Policy>>,
+    pub(super) on_broken: Option<Located<Policy>>,
+    pub(super) retries: Option<Located<u64>>,
+    pub(super) max_refused_share: Option<Located<f64>>,
+    pub(super) max_refused_of: Option<Located<u64>>,
     pub(super) deadline: Option<Located<Duration>>,
+    pub(super) record_deadline: Option<Located<Duration>>,
     pub(super) memory: Option<Located<ByteSize>>,
     pub(super) max_output_bytes: Option<Located<ByteSize>>,
     pub(super) max_output_records: Option<Located<u64>>,
@@ -118,6 +167,7 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
     let mut top = Reader::new("the top level", &TOP, fields, problems);
     let modules = top.text("modules");
     let data = top.text("data");
+    let instance = top.text("instance");
     let id_key = top.text("id_key");
     let kafka = top.settings("kafka");
     let listen = top
@@ -151,6 +201,7 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
     Raw {
         modules,
         data,
+        instance,
         id_key,
         listen,
         kafka,
@@ -178,12 +229,18 @@ fn read_pipeline(named: &Field, fields: &[Field], problems: &mut Problems) -> Ra
         },
         input: table.texts("input"),
         output: table.output(),
+        outputs: read_outputs(name, &mut table),
+        partition: table.choice("partition", PARTITIONINGS),
+        dead_letter: table.text("dead_letter"),
         group: table.text("group"),
+        static_membership: table.flag("static_membership"),
         start: table.moment("start"),
-        delivery: table.delivery(),
-        partition: table.choice(
-            "partition",
-            &[("key", Partitioning::Key), ("same", Partitioning::Same)],
+        delivery: table.choice(
+            "delivery",
+            &[
+                ("at-least-once", Delivery::AtLeastOnce),
+                ("exactly-once", Delivery::ExactlyOnce),
+            ],
         ),
         workers: table.count("workers"),
         buffer: table.size("buffer"),
@@ -191,6 +248,7 @@ fn read_pipeline(named: &Field, fields: &[Field], problems: &mut Problems) -> Ra
         batch_records,
         batch_bytes,
         commit_interval: table.duration("commit_interval"),
+        transaction_bytes: table.size("transaction_bytes"),
         drain_timeout: table.duration("drain_timeout"),
         consumer: table.settings("consumer"),
         producer: table.settings("producer"),
@@ -202,6 +260,29 @@ fn read_pipeline(named: &Field, fields: &[Field], problems: &mut Problems) -> Ra
     }
 }
 
+const PARTITIONINGS: &[(&str, Partitioning)] =
+    &[("key", Partitioning::Key), ("same", Partitioning::Same)];
+
+const POLICIES: &[(&str, Policy)] = &[
+    ("dead-letter", Policy::DeadLetter),
+    ("skip", Policy::Skip),
+    ("stop", Policy::Stop),
+];
+
+/// The settings of single outputs.
+fn read_outputs(pipeline: &str, table: &mut Reader<'_, '_>) -> Vec<RawOutputSettings> {
+    let mut outputs = Vec::new();
+    for (output, fields) in table.named_tables("outputs") {
+        let place = format!("[pipelines.{pipeline}.outputs.{}]", output.value);
+        let mut settings = Reader::new(&place, &OUTPUT, fields, table.problems);
+        outputs.push(RawOutputSettings {
+            name: output,
+            partition: settings.choice("partition", PARTITIONINGS),
+        });
+    }
+    outputs
+}
+
 fn read_transform(
     pipeline: &str,
     line: usize,
@@ -211,13 +292,27 @@ fn read_transform(
     let place = format!("[[pipelines.{pipeline}.transforms]]");
     let mut table = Reader::new(&place, &TRANSFORM, fields, problems);
     table.require(line, &["name", "module"]);
+    let (max_refused_share, max_refused_of) = match table.table("max_refused") {
+        Some(fields) => {
+            let place = format!("[pipelines.{pipeline}.transforms.max_refused]");
+            let mut max = Reader::new(&place, &MAX_REFUSED, fields.value, table.problems);
+            (max.number("share"), max.count("of"))
+        }
+        None => (None, None),
+    };
     RawTransform {
         line,
         name: table.text("name"),
         module: table.text("module"),
         config: table.json_object("config"),
         ids: table.choice("ids", &[("stable", Ids::Stable), ("random", Ids::Random)]),
+        on_refused: table.choice("on_refused", POLICIES),
+        on_broken: table.choice("on_broken", POLICIES),
+        retries: table.count("retries"),
+        max_refused_share,
+        max_refused_of,
         deadline: table.duration("deadline"),
+        record_deadline: table.duration("record_deadline"),
         memory: table.size("memory"),
         max_output_bytes: table.size("max_output_bytes"),
         max_output_records: table.count("max_output_records"),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Delivery;
 use super::document::{Field, Node, Problems, Text, Value};
-use super::raw::{Located, Section};
+use super::names::nearest;
+use super::raw::{Located, RawOutput, Section};
 use super::settings::Setting;
 use super::units::{ByteSize, parse_duration};
 use crate::kafka::is_secret;
@@ -101,13 +101,38 @@ impl<'a, 'p> Reader<'a, 'p> {
         })
     }
 
-    /// The topic of the one output.
-    pub(super) fn output(&mut self) -> Option<Located<Text>> {
+    /// A topic, or a table of names and topics, in the order of the file.
+    pub(super) fn output(&mut self) -> Option<Located<Vec<RawOutput>>> {
         self.value("output", |node| match &node.value {
-            Value::Table(_) | Value::Array(_) => Err(
-                "must be one topic's name: this version of Weir writes a pipeline's records to one topic".to_string(),
-            ),
-            _ => as_text(node),
+            Value::String(topic) => Ok(vec![RawOutput {
+                name: None,
+                topic: Located {
+                    line: node.line,
+                    value: topic.clone(),
+                },
+            }]),
+            Value::Table(fields) => fields
+                .iter()
+                .filter(|field| !matches!(field.node.value, Value::Broken))
+                .map(|field| match &field.node.value {
+                    Value::String(topic) => Ok(RawOutput {
+                        name: Some(field.key.clone()),
+                        topic: Located {
+                            line: field.line,
+                            value: topic.clone(),
+                        },
+                    }),
+                    other => Err(format!(
+                        "must give \"{}\" a topic's name, not {}",
+                        field.key,
+                        other.kind()
+                    )),
+                })
+                .collect(),
+            other => Err(format!(
+                "must be a topic's name or a table of names and topics, not {}",
+                other.kind()
+            )),
         })
     }
 
@@ -122,19 +147,6 @@ impl<'a, 'p> Reader<'a, 'p> {
         })
     }
 
-    pub(super) fn delivery(&mut self) -> Option<Located<Delivery>> {
-        self.value("delivery", |node| {
-            let text = as_text(node)?;
-            match text.value.as_str() {
-                "at-least-once" => Ok(Delivery::AtLeastOnce),
-                "exactly-once" => Err(
-                    "can't be \"exactly-once\" in this version of Weir; \"at-least-once\" (the default) is what there is".to_string(),
-                ),
-                _ => Err(format!("must be \"at-least-once\", not \"{text}\"")),
-            }
-        })
-    }
-
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &str,
@@ -144,11 +156,8 @@ impl<'a, 'p> Reader<'a, 'p> {
             let text = as_text(node)?;
             let choice = choices.iter().find(|(name, _)| *name == text.value);
             choice.map(|(_, value)| *value).ok_or_else(|| {
-                let names: Vec<String> = choices
-                    .iter()
-                    .map(|(name, _)| format!("\"{name}\""))
-                    .collect();
-                format!("must be {}, not \"{text}\"", names.join(" or "))
+                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+                format!("must be {}, not \"{text}\"", either(&names))
             })
         })
     }
@@ -163,6 +172,30 @@ impl<'a, 'p> Reader<'a, 'p> {
                 format!("must be a whole number, and what \"{text}\" stands for isn't one")
             }),
             other => Err(format!("must be a whole number, not {}", other.kind())),
+        })
+    }
+
+    /// A number that needn't be whole.
+    pub(super) fn number(&mut self, key: &str) -> Option<Located<f64>> {
+        self.value(key, |node| match &node.value {
+            Value::Float(number) => Ok(*number),
+            Value::Integer(number) => Ok(*number as f64),
+            Value::String(text) if text.is_filled_in() => {
+                text.value.trim().parse().map_err(|_| {
+                    format!("must be a number, and what \"{text}\" stands for isn't one")
+                })
+            }
+            other => Err(format!("must be a number, not {}", other.kind())),
+        })
+    }
+
+    pub(super) fn flag(&mut self, key: &str) -> Option<Located<bool>> {
+        self.value(key, |node| match &node.value {
+            Value::Bool(value) => Ok(*value),
+            Value::String(text) if text.is_filled_in() => text.value.trim().parse().map_err(|_| {
+                format!("must be true or false, and what \"{text}\" stands for is neither")
+            }),
+            other => Err(format!("must be true or false, not {}", other.kind())),
         })
     }
 
@@ -222,6 +255,31 @@ impl<'a, 'p> Reader<'a, 'p> {
         tables.map_or(Vec::new(), |tables| tables.value)
     }
 
+    /// The tables in a table, each with its name and line.
+    pub(super) fn named_tables(&mut self, key: &str) -> Vec<(Located<String>, &'a [Field])> {
+        let tables = self.value(key, |node| match &node.value {
+            Value::Table(fields) => fields
+                .iter()
+                .map(|field| match &field.node.value {
+                    Value::Table(fields) => {
+                        let name = Located {
+                            line: field.line,
+                            value: field.key.clone(),
+                        };
+                        Ok((name, fields.as_slice()))
+                    }
+                    other => Err(format!(
+                        "must hold tables only, and \"{}\" is {}",
+                        field.key,
+                        other.kind()
+                    )),
+                })
+                .collect(),
+            other => Err(format!("must be a table of tables, not {}", other.kind())),
+        });
+        tables.map_or(Vec::new(), |tables| tables.value)
+    }
+
     /// A table as JSON; an empty one if it isn't there.
     pub(super) fn json_object(&mut self, key: &str) -> serde_json::Value {
         let object = self.value(key, |node| match &node.value {
@@ -247,28 +305,24 @@ impl<'a, 'p> Reader<'a, 'p> {
 
 fn unknown_key(key: &str, place: &str, section: &Section) -> String {
     let message = format!("unknown key \"{key}\" in {place}");
-    if key == "dead_letter" {
-        return format!(
-            "{message}: this version of Weir has no dead letter topics, and a record that a transform refuses stops the pipeline; take the key out"
-        );
+    match nearest(key, section.keys) {
+        Some(known) => format!("{message}; did you mean \"{known}\"?"),
+        None => format!("{message}; it knows {}", section.keys.join(", ")),
     }
-    let nearest = section
-        .keys
-        .iter()
-        .map(|known| {
-            (
-                strsim::damerau_levenshtein(&key.to_lowercase(), known),
-                known,
-            )
-        })
-        .min();
-    match nearest {
-        // A third of the letters may be wrong, as in rustc's suggestions.
-        Some((distance, known)) if distance <= key.len().max(known.len()).div_ceil(3) => {
-            format!("{message}; did you mean \"{known}\"?")
-        }
-        _ => format!("{message}; it knows {}", section.keys.join(", ")),
+}
+
+/// `"a", "b" or "c"`
+fn either(names: &[&str]) -> String {
+    let mut text = String::new();
+    for (index, name) in names.iter().enumerate() {
+        let before = match index {
+            0 => "",
+            _ if index + 1 == names.len() => " or ",
+            _ => ", ",
+        };
+        text.push_str(&format!("{before}\"{name}\""));
     }
+    text
 }
 
 fn as_text(node: &Node) -> Result<Text, String> {

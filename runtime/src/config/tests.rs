@@ -1,7 +1,10 @@
 //! What a person sees who writes a config file.
 
 use super::*;
-use crate::config::raw::{ADMIN, BATCH, PIPELINE, Section, TOP, TRANSFORM};
+use crate::config::raw::{ADMIN, BATCH, MAX_REFUSED, OUTPUT, PIPELINE, Section, TOP, TRANSFORM};
+
+/// Delivery, several outputs, dead letters, and what becomes of records that can't be processed.
+mod guarantees;
 
 const DOCS: &str = include_str!("../../../docs/config.md");
 
@@ -60,8 +63,9 @@ fn check_all(text: &str, expected: &[&str]) {
 #[test]
 fn a_short_file_gets_the_defaults() {
     let config = good(GOOD);
-    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.listen, None);
     assert!(config.id_key.is_none());
+    assert_eq!(config.instance, None);
     let [pipeline] = &config.pipelines[..] else {
         panic!("{config:?}");
     };
@@ -76,7 +80,8 @@ fn a_short_file_gets_the_defaults() {
     assert_eq!(pipeline.group, "weir-stocks");
     assert_eq!(pipeline.start, Start::Earliest);
     assert_eq!(pipeline.workers, None);
-    assert_eq!(pipeline.outputs[0].partition, Partitioning::Key);
+    assert_eq!(pipeline.dead_letter, None);
+    assert!(!pipeline.static_membership);
     assert_eq!(pipeline.delivery, Delivery::AtLeastOnce);
     assert_eq!(pipeline.buffer.to_string(), "8 MiB");
     assert_eq!(pipeline.in_flight.to_string(), "4 MiB");
@@ -92,6 +97,10 @@ fn a_short_file_gets_the_defaults() {
     assert_eq!(transform.config, serde_json::json!({}));
     assert_eq!(transform.ids, Ids::Stable);
     assert_eq!(transform.limits, Limits::default());
+    let policies = (transform.on_refused, transform.on_broken);
+    assert_eq!(policies, (Policy::Stop, Policy::Stop));
+    assert_eq!(transform.retries, 1);
+    assert_eq!(transform.max_refused, MaxRefused::default());
 }
 
 #[test]
@@ -130,7 +139,7 @@ output = "three"
 start = "latest"
 "#,
     );
-    assert_eq!(config.admin.listen.to_string(), "0.0.0.0:9000");
+    assert_eq!(config.admin.listen, "0.0.0.0:9000".parse().ok());
     assert_eq!(
         config.id_key.as_ref().map(Secret::reveal),
         Some("0123456789abcdef")
@@ -186,10 +195,11 @@ start = "latest"
     );
     let limits = Limits {
         deadline: Duration::from_millis(10),
-        record_deadline: Limits::default().record_deadline,
+        record_deadline: Duration::from_millis(10),
         memory: 2 << 20,
         max_output_bytes: 3_000_000,
         max_output_records: 10,
+        ..Limits::default()
     };
     assert_eq!(b.transforms[0].limits, limits);
     assert_eq!(b.transforms[0].ids, Ids::Random);
@@ -222,25 +232,6 @@ fn a_misspelt_key_gets_the_right_one() {
         "batch.zzz = 1\noutput",
         &[
             r#"etc/weir.toml:5: unknown key "zzz" in [pipelines.stocks.batch]; it knows records, bytes"#,
-        ],
-    );
-}
-
-#[test]
-fn what_this_version_does_not_do_is_said_by_name() {
-    check(
-        "output",
-        "dead_letter = 'dead'\ndelivery = 'exactly-once'\noutput",
-        &[
-            r#"etc/weir.toml:5: unknown key "dead_letter" in [pipelines.stocks]: this version of Weir has no dead letter topics, and a record that a transform refuses stops the pipeline; take the key out"#,
-            r#"etc/weir.toml:6: "delivery" in [pipelines.stocks] can't be "exactly-once" in this version of Weir; "at-least-once" (the default) is what there is"#,
-        ],
-    );
-    check(
-        r#""stocks""#,
-        r#"{ a = "b" }"#,
-        &[
-            r#"etc/weir.toml:5: "output" in [pipelines.stocks] must be one topic's name: this version of Weir writes a pipeline's records to one topic"#,
         ],
     );
 }
@@ -584,7 +575,7 @@ transforms = [{ name = "${PASSWORD} ", module = "x" }, { name = "${PASSWORD} ", 
 
 #[test]
 fn the_docs_list_every_key_and_no_other() {
-    for Section { title, keys } in [TOP, ADMIN, PIPELINE, BATCH, TRANSFORM] {
+    for Section { title, keys } in [TOP, ADMIN, PIPELINE, OUTPUT, BATCH, TRANSFORM, MAX_REFUSED] {
         let (_, section) = DOCS
             .split_once(&format!("\n## {title}\n"))
             .unwrap_or_else(|| panic!("docs/config.md has no section {title}"));
@@ -605,8 +596,11 @@ fn the_examples_of_the_docs_are_right() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 4);
     assert_eq!(good(examples[0]).pipelines[0].transforms.len(), 3);
+    let exactly = &good(examples[2]).pipelines[0];
+    assert_eq!(exactly.delivery, Delivery::ExactlyOnce);
+    assert_eq!(good(examples[3]).pipelines[0].outputs.len(), 3);
     let kafka = examples[1].replace("${file:/run/secrets/kafka}", "${PASSWORD}");
     good(&format!(
         "{kafka}\n[pipelines.a]\ninput = 'a'\noutput = 'b'"

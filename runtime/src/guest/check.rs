@@ -1,7 +1,9 @@
 //! Nothing that a guest returns is used before it was checked here.
 
 use super::bindings;
-use super::limits::Limits;
+use super::fault::Fault;
+use super::limits::{Exceeded, Limit, Limits};
+use super::log::{Allowance, Level, Log, one_line};
 use crate::record::{Batch, Column, Headers};
 
 /// What a guest made of a batch, checked: every index is in range and every column has the length that it must have.
@@ -23,67 +25,43 @@ pub struct Output {
     pub refused: Vec<(u32, String)>,
     /// Lines for the log.
     pub logs: Vec<Log>,
+    /// Lines past what `max_log_lines` allows; gone.
+    pub log_lines_dropped: usize,
 }
 
 /// Stands for an output where a guest leaves a record where it went before.
 pub const UNCHOSEN: u32 = u32::MAX;
 
-/// A guest's log line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How much it matters.
-    pub level: Level,
-    /// The index of the record that it's about.
-    pub index: u32,
-    /// The text.
-    pub message: String,
-}
-
-/// How much a log line matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// A guest's text is cut to this many bytes.
-pub(super) const MAX_TEXT: usize = 1024;
-
 /// What a header counts beside its bytes: where its name and its value end. Otherwise a million empty ones would be free,
 /// however often their record is taken.
 const HEADER: usize = 8;
 
-/// Log lines that are kept of one call.
-const MAX_LOGS: usize = 100;
-
-/// Checks what a guest returned for `batch`. The error says what is wrong, for the module's author.
+/// Checks what a guest returned for `batch`. The fault says what is wrong, for the module's author.
 pub(super) fn check(
     output: bindings::Output,
     batch: &Batch,
     outputs: usize,
     limits: &Limits,
-) -> Result<Output, String> {
+    allowance: &Allowance,
+) -> Result<Output, Fault> {
     let inputs = batch.len();
     let take = output.take;
     let records = take.len();
     if records > limits.max_output_records {
-        return Err(format!(
-            "{records} records from {inputs}, and `max_output_records` allows {}",
-            limits.max_output_records
-        ));
+        let what = format_args!("{records} records of {inputs}");
+        return Err(Exceeded::output(Limit::OutputRecords, what, limits.max_output_records).into());
     }
     if !take.is_sorted() {
-        return Err("take: an index is below the one before it".into());
-    }
-    if let Some(&last) = take.last().filter(|&&last| last as usize >= inputs) {
-        return Err(format!(
-            "take: index {last}, and the batch has {inputs} records"
+        return Err(Fault::Output(
+            "take: an index is below the one before it".into(),
         ));
     }
+    if let Some(&last) = take.last().filter(|&&last| last as usize >= inputs) {
+        return Err(Fault::Output(format!(
+            "take: index {last}, and the batch has {inputs} records"
+        )));
+    }
+    records_per_input(&take, batch, limits.max_records_per_input)?;
     let keys = output
         .keys
         .map(|it| column("keys", it, records))
@@ -93,25 +71,15 @@ pub(super) fn check(
         .map(|it| column("values", it, records))
         .transpose()?;
     let headers = output.headers.map(|it| headers(it, records)).transpose()?;
-    if let Some(timestamps) = &output.timestamps {
-        length("timestamps", timestamps.len(), records)?;
-        if let Some(wrong) = timestamps.iter().find(|&&it| it < -1) {
-            return Err(format!("timestamps: {wrong}, and Kafka's are -1 or above"));
-        }
+    if let Some(it) = &output.timestamps {
+        timestamps(it, records)?;
     }
-    if let Some(indexes) = &output.outputs {
-        length("outputs", indexes.len(), records)?;
-        if let Some(wrong) = indexes
-            .iter()
-            .find(|&&it| it as usize >= outputs && it != UNCHOSEN)
-        {
-            return Err(format!(
-                "outputs: index {wrong}, and the pipeline has {outputs}"
-            ));
-        }
+    if let Some(it) = &output.outputs {
+        choices(it, records, outputs)?;
     }
     let refused = refused(output.refused, &take, inputs)?;
-    let logs = logs(output.logs, inputs)?;
+    let log_lines_dropped = output.logs.levels.len().saturating_sub(allowance.lines);
+    let logs = logs(output.logs, inputs, allowance, limits.max_log_lines)?;
     let output = Output {
         take,
         keys,
@@ -121,44 +89,152 @@ pub(super) fn check(
         outputs: output.outputs,
         refused,
         logs,
+        log_lines_dropped,
     };
-    expanded(&output, batch, limits.max_output_bytes)?;
+    Expanded::of(&output, batch).check(limits)?;
     Ok(output)
 }
 
-/// One record may be taken many times, so what counts is each output record's own size, before anything is built.
-fn expanded(output: &Output, batch: &Batch, most: usize) -> Result<(), String> {
-    let of = |new: Option<&Column>, old: &Column| match new {
-        Some(new) => new.data.len(),
-        None => output
-            .take
-            .iter()
-            .map(|&index| old.len_of(index as usize))
-            .sum(),
-    };
-    let headers = match &output.headers {
-        Some(new) => new.names.data.len() + new.values.data.len() + new.names.len() * HEADER,
-        None if batch.headers.is_empty() => 0,
-        None => {
-            let starts = batch.headers.starts(batch.len());
-            let size = |index: usize| {
-                (starts[index] as usize..starts[index + 1] as usize)
-                    .map(|at| {
-                        HEADER + batch.headers.names.len_of(at) + batch.headers.values.len_of(at)
-                    })
-                    .sum::<usize>()
-            };
-            output.take.iter().map(|&index| size(index as usize)).sum()
-        }
-    };
-    let bytes =
-        of(output.keys.as_ref(), &batch.keys) + of(output.values.as_ref(), &batch.values) + headers;
-    match bytes <= most {
-        true => Ok(()),
-        false => Err(format!(
-            "{bytes} bytes in {} records, and `max_output_bytes` allows {most}",
-            output.take.len()
+/// What comes of one offset counts together, so that a second transform can't split what a first one split before.
+fn records_per_input(take: &[u32], batch: &Batch, most: usize) -> Result<(), Exceeded> {
+    if take.len() <= most {
+        return Ok(());
+    }
+    let offset = |&index: &u32| batch.offsets[index as usize];
+    match take
+        .chunk_by(|a, b| offset(a) == offset(b))
+        .find(|records| records.len() > most)
+    {
+        Some(records) => Err(Exceeded::output(
+            Limit::RecordsPerInput,
+            format_args!(
+                "{} records of the one at offset {}",
+                records.len(),
+                offset(&records[0])
+            ),
+            most,
         )),
+        None => Ok(()),
+    }
+}
+
+/// The size of what comes out before anything is built: one record may be taken many times, so what counts is each
+/// output record's own size.
+struct Expanded<'a> {
+    output: &'a Output,
+    batch: &'a Batch,
+    /// Where headers start by record: output records where the guest made the headers, otherwise input records. Empty
+    /// where there are no headers.
+    header_starts: Vec<u32>,
+}
+
+impl<'a> Expanded<'a> {
+    fn of(output: &'a Output, batch: &'a Batch) -> Expanded<'a> {
+        let header_starts = match &output.headers {
+            None if batch.headers.is_empty() => Vec::new(),
+            None => batch.headers.starts(batch.len()),
+            Some(new) if new.is_empty() => Vec::new(),
+            Some(new) => new.starts(output.take.len()),
+        };
+        Expanded {
+            output,
+            batch,
+            header_starts,
+        }
+    }
+
+    fn check(&self, limits: &Limits) -> Result<(), Exceeded> {
+        let (take, most) = (&self.output.take, limits.max_output_bytes);
+        let bytes = self.bytes();
+        if bytes > most {
+            let what = format_args!("{bytes} bytes in {} records", take.len());
+            return Err(Exceeded::output(Limit::OutputBytes, what, most));
+        }
+        let most = limits.max_bytes_per_input;
+        if bytes <= most {
+            return Ok(());
+        }
+        let offset = |&index: &u32| self.batch.offsets[index as usize];
+        let mut at = 0;
+        for records in take.chunk_by(|a, b| offset(a) == offset(b)) {
+            let bytes: usize = (at..at + records.len()).map(|at| self.bytes_of(at)).sum();
+            at += records.len();
+            if bytes > most {
+                let what = format_args!(
+                    "{bytes} bytes in {} records of the one at offset {}",
+                    records.len(),
+                    offset(&records[0])
+                );
+                return Err(Exceeded::output(Limit::BytesPerInput, what, most));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of all output records.
+    fn bytes(&self) -> usize {
+        let of = |new: Option<&Column>, old: &Column| match new {
+            Some(new) => new.data.len(),
+            None => self
+                .output
+                .take
+                .iter()
+                .map(|&index| old.len_of(index as usize))
+                .sum(),
+        };
+        let headers = match &self.output.headers {
+            Some(new) => new.names.data.len() + new.values.data.len() + new.names.len() * HEADER,
+            None if self.header_starts.is_empty() => 0,
+            None => (0..self.output.take.len())
+                .map(|at| self.header_bytes_of(at))
+                .sum(),
+        };
+        of(self.output.keys.as_ref(), &self.batch.keys)
+            + of(self.output.values.as_ref(), &self.batch.values)
+            + headers
+    }
+
+    /// Of one output record.
+    fn bytes_of(&self, at: usize) -> usize {
+        let of = |new: Option<&Column>, old: &Column| match new {
+            Some(new) => new.len_of(at),
+            None => old.len_of(self.output.take[at] as usize),
+        };
+        of(self.output.keys.as_ref(), &self.batch.keys)
+            + of(self.output.values.as_ref(), &self.batch.values)
+            + self.header_bytes_of(at)
+    }
+
+    fn header_bytes_of(&self, at: usize) -> usize {
+        if self.header_starts.is_empty() {
+            return 0;
+        }
+        let (headers, record) = match &self.output.headers {
+            Some(new) => (new, at),
+            None => (&self.batch.headers, self.output.take[at] as usize),
+        };
+        (self.header_starts[record] as usize..self.header_starts[record + 1] as usize)
+            .map(|at| HEADER + headers.names.len_of(at) + headers.values.len_of(at))
+            .sum()
+    }
+}
+
+fn timestamps(it: &[i64], records: usize) -> Result<(), String> {
+    length("timestamps", it.len(), records)?;
+    match it.iter().find(|&&it| it < -1) {
+        Some(wrong) => Err(format!("timestamps: {wrong}, and Kafka's are -1 or above")),
+        None => Ok(()),
+    }
+}
+
+fn choices(it: &[u32], records: usize, outputs: usize) -> Result<(), String> {
+    length("outputs", it.len(), records)?;
+    let unknown = |it: u32| it as usize >= outputs && it != UNCHOSEN;
+    match it.iter().find(|&&it| unknown(it)) {
+        Some(wrong) => Err(format!(
+            "outputs: index {wrong}, and the pipeline has {outputs}"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -267,7 +343,13 @@ fn refused(
         .collect()
 }
 
-fn logs(it: bindings::Logs, inputs: usize) -> Result<Vec<Log>, String> {
+/// The lines that may be written; the others aren't even looked at.
+fn logs(
+    it: bindings::Logs,
+    inputs: usize,
+    allowance: &Allowance,
+    most: usize,
+) -> Result<Vec<Log>, String> {
     let lines = it.levels.len();
     length("logs.indexes", it.indexes.len(), lines)?;
     let messages = column("logs.messages", it.messages, lines)?;
@@ -276,21 +358,22 @@ fn logs(it: bindings::Logs, inputs: usize) -> Result<Vec<Log>, String> {
             "logs.indexes: index {wrong}, and the batch has {inputs} records"
         ));
     }
-    let mut logs = Vec::with_capacity(lines.min(MAX_LOGS + 1));
-    for index in 0..lines.min(MAX_LOGS) {
+    let kept = lines.min(allowance.lines);
+    let mut logs = Vec::with_capacity(kept + usize::from(allowance.news));
+    for index in 0..kept {
         logs.push(Log {
             level: it.levels[index].into(),
             index: it.indexes[index],
             message: text("logs.messages", &messages, index)?,
         });
     }
-    if lines > MAX_LOGS {
+    if allowance.news && kept < lines {
         logs.push(Log {
             level: Level::Warn,
-            index: it.indexes[MAX_LOGS],
+            index: it.indexes[kept],
             message: format!(
-                "{} more log lines of this batch were dropped",
-                lines - MAX_LOGS
+                "more log lines than the {most} a second that `max_log_lines` allows: the others are dropped, and \
+                 counted as weir_log_lines_dropped_total"
             ),
         });
     }
@@ -304,32 +387,6 @@ fn text(name: &str, column: &Column, index: usize) -> Result<String, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| format!("{name}: text {index} isn't UTF-8: {error}"))?;
     Ok(one_line(text))
-}
-
-/// A guest's text for a log and for a terminal: line ends and what would be a command to a terminal become spaces, so that
-/// it can't pass for another line, and a long one is cut.
-pub(super) fn one_line(text: &str) -> String {
-    let cut = &text[..text.floor_char_boundary(MAX_TEXT)];
-    let line = cut.replace(
-        |c: char| c.is_control() || "\u{2028}\u{2029}".contains(c),
-        " ",
-    );
-    match cut.len() < text.len() {
-        true => line + "...",
-        false => line,
-    }
-}
-
-impl From<bindings::LogLevel> for Level {
-    fn from(it: bindings::LogLevel) -> Level {
-        match it {
-            bindings::LogLevel::Error => Level::Error,
-            bindings::LogLevel::Warn => Level::Warn,
-            bindings::LogLevel::Info => Level::Info,
-            bindings::LogLevel::Debug => Level::Debug,
-            bindings::LogLevel::Trace => Level::Trace,
-        }
-    }
 }
 
 #[cfg(test)]

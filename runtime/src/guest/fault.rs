@@ -2,49 +2,60 @@
 
 use std::fmt;
 
-use wasmtime::{Trap, WasmBacktrace, WasmCoreDump};
+use wasmtime::{FrameInfo, Trap, WasmBacktrace, WasmCoreDump};
 
-use super::check::one_line;
-use super::limits::Exceeded;
+use super::limits::{Exceeded, Limit, Limits};
+use super::log::one_line;
+use crate::letter::Class;
 
 /// A guest broke: it must not be entered again. What it says is for the person who mends the transform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It trapped: a panic, an access out of bounds, a stack overflow.
+    /// It trapped: a panic, an access out of bounds, a division by zero.
     Trap(String),
-    /// It used more CPU time for one call than `deadline` allows.
-    Deadline(String),
-    /// It needed more memory than `memory` allows.
-    Memory(String),
-    /// What it returned is nonsense, or more than the limits allow.
+    /// It went past a limit. The text says what it did, the limit and its value, and what to change.
+    Limit(Limit, String),
+    /// What it returned is nonsense.
     Output(String),
     /// It gave up on the whole call by returning an error.
     Error(String),
 }
 
 impl Fault {
-    /// The class, as it stands in logs and metrics.
-    pub fn class(&self) -> &'static str {
+    /// What it counts as in dead letters, logs and metrics.
+    pub fn class(&self) -> Class {
         match self {
-            Fault::Trap(_) | Fault::Error(_) => "trap",
-            Fault::Deadline(_) => "deadline",
-            Fault::Memory(_) => "memory",
-            Fault::Output(_) => "output",
+            Fault::Trap(_) | Fault::Error(_) => Class::Trap,
+            Fault::Limit(limit, _) => limit.class(),
+            Fault::Output(_) => Class::Output,
+        }
+    }
+
+    /// The limit that it went past, by the name of its setting.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Fault::Limit(limit, _) => Some(limit.name()),
+            Fault::Trap(_) | Fault::Output(_) | Fault::Error(_) => None,
         }
     }
 
     /// Sorts an error of wasmtime's. `panic` is the guest's last panic message, if it left one.
-    pub(super) fn of(error: &wasmtime::Error, panic: Option<String>) -> Fault {
-        if let Some(Exceeded::Memory { .. }) = error.downcast_ref() {
-            return Fault::Memory(root(error));
-        }
-        if let Some(late) = error.downcast_ref::<Late>() {
-            return Fault::Deadline(late.to_string());
+    pub(super) fn of(error: &wasmtime::Error, panic: Option<String>, limits: &Limits) -> Fault {
+        if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
+            return exceeded.clone().into();
         }
         let trap = error.downcast_ref::<Trap>();
+        let backtrace = Backtrace::of(error);
         if trap.is_none() && error.downcast_ref::<WasmCoreDump>().is_none() {
             // Not the guest's code: what it returned could not be lifted.
-            return Fault::Output(root(error));
+            let why = error.root_cause().to_string();
+            return match why.contains(OUT_OF_FUEL) {
+                true => Exceeded::data(limits).into(),
+                false => Fault::Output(why),
+            };
+        }
+        if trap == Some(&Trap::StackOverflow) {
+            return Exceeded::stack(backtrace.names()).into();
         }
         let cause = match (panic, trap) {
             // Rust's own text begins with these words.
@@ -52,13 +63,30 @@ impl Fault {
                 text if text.starts_with("panicked ") => format!("it {text}"),
                 text => format!("it panicked: {text}"),
             },
+            (None, Some(Trap::MemoryOutOfBounds)) if backtrace.is_deep() => format!(
+                "{}, after so many nested calls probably since the stack in its memory is used up",
+                Trap::MemoryOutOfBounds
+            ),
             (None, Some(trap)) => trap.to_string(),
-            (None, None) => root(error),
+            (None, None) => error.root_cause().to_string(),
         };
-        Fault::Trap(match backtrace(error) {
-            Some(frames) => format!("{cause} (in {frames})"),
+        Fault::Trap(match backtrace.names() {
+            Some(names) => format!("{cause} (in {names})"),
             None => cause,
         })
+    }
+}
+
+impl From<Exceeded> for Fault {
+    fn from(it: Exceeded) -> Fault {
+        Fault::Limit(it.limit, it.to_string())
+    }
+}
+
+impl From<String> for Fault {
+    /// What is wrong with what it returned.
+    fn from(why: String) -> Fault {
+        Fault::Output(why)
     }
 }
 
@@ -66,7 +94,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Trap(why) => write!(f, "it trapped: {why}"),
-            Fault::Deadline(why) | Fault::Memory(why) => write!(f, "{why}"),
+            Fault::Limit(_, why) => write!(f, "{why}"),
             Fault::Output(why) => write!(f, "what it returned can't be used: {why}"),
             Fault::Error(why) => write!(f, "it gave up: {why}"),
         }
@@ -75,43 +103,47 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// A call's CPU time is spent.
-#[derive(Debug)]
-pub(super) struct Late {
-    pub(super) deadline: std::time::Duration,
-}
+/// A part of wasmtime's message where more comes back than `Store::set_hostcall_fuel` allows; its type is private.
+const OUT_OF_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
 
-impl fmt::Display for Late {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "it used more CPU time for one call than the {:?} that `deadline` allows",
-            self.deadline
-        )
+/// Frames that wasmtime keeps of a backtrace: its own default.
+const MAX_FRAMES: usize = 20;
+
+/// Names that are shown, and bytes of each.
+const SHOWN: usize = 4;
+const MAX_NAME: usize = 200;
+
+/// The functions that were being run, innermost first.
+struct Backtrace<'a>(&'a [FrameInfo]);
+
+impl Backtrace<'_> {
+    fn of(error: &wasmtime::Error) -> Backtrace<'_> {
+        Backtrace(match error.downcast_ref::<WasmBacktrace>() {
+            Some(backtrace) => backtrace.frames(),
+            None => error
+                .downcast_ref::<WasmCoreDump>()
+                .map_or(&[], |dump| dump.frames()),
+        })
     }
-}
 
-impl std::error::Error for Late {}
+    fn is_deep(&self) -> bool {
+        self.0.len() >= MAX_FRAMES
+    }
 
-fn root(error: &wasmtime::Error) -> String {
-    error.root_cause().to_string()
-}
-
-/// The innermost functions that have names, without the machinery of panics.
-fn backtrace(error: &wasmtime::Error) -> Option<String> {
-    let backtrace = error.downcast_ref::<WasmBacktrace>();
-    let frames = match backtrace {
-        Some(backtrace) => backtrace.frames(),
-        None => error.downcast_ref::<WasmCoreDump>()?.frames(),
-    };
-    let names: Vec<String> = frames
-        .iter()
-        .filter_map(|frame| frame.func_name())
-        .map(|name| one_line(&format!("{:#}", rustc_demangle::demangle(name))))
-        .filter(|name| !MACHINERY.iter().any(|part| name.contains(part)))
-        .take(4)
-        .collect();
-    (!names.is_empty()).then(|| names.join(" < "))
+    /// The innermost functions that have names, without the machinery of panics; one that calls itself counts once.
+    fn names(&self) -> Option<String> {
+        let mut names: Vec<String> = self
+            .0
+            .iter()
+            .filter_map(|frame| frame.func_name())
+            .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
+            .filter(|name| !MACHINERY.iter().any(|part| name.contains(part)))
+            .map(|name| one_line(&name[..name.floor_char_boundary(MAX_NAME)]))
+            .collect();
+        names.dedup();
+        names.truncate(SHOWN);
+        (!names.is_empty()).then(|| names.join(" < "))
+    }
 }
 
 const MACHINERY: [&str; 5] = [

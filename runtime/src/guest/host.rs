@@ -16,7 +16,9 @@ use super::instance::State;
 /// How often a running guest's deadline is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// wasmtime's own default, spelled out since a worker's thread must be larger.
+/// The stack that a guest's calls nest on, in bytes. It isn't a setting: it's a part of the stack of whichever thread
+/// calls the guest, and a Rust guest keeps all that's larger in a stack of its own in its memory, 1 MiB unless it's linked
+/// with another size. wasmtime's own default.
 pub(super) const MAX_WASM_STACK: usize = 512 << 10;
 
 /// Who compiles.

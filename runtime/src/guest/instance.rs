@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Store, UpdateDeadline, WasmCoreDump};
 
 use super::bindings::{self, Transform, TransformPre};
-use super::check::{MAX_TEXT, Output, check, one_line};
-use super::fault::{Fault, Late};
+use super::check::{Output, check};
+use super::fault::Fault;
 use super::host::Host;
-use super::limits::{Limits, Watch};
+use super::limits::{Exceeded, Limit, Limits, Watch};
+use super::log::{Allowance, MAX_TEXT, one_line};
 use super::module::{Description, Module};
 use crate::record::{Batch, Column, TimestampType};
 
@@ -40,13 +42,22 @@ pub struct Needs {
 /// What a guest's store holds.
 pub(super) struct State {
     watch: Watch,
-    deadline: Duration,
+    limits: Limits,
+    deadline: Deadline,
     /// The thread's CPU time when the running call was first looked at.
     started: Option<Duration>,
 }
 
+/// What the running call may use of the thread's CPU time, and by which limit.
+#[derive(Clone, Copy)]
+struct Deadline {
+    allowed: Duration,
+    limit: Limit,
+}
+
 /// A guest that took its config.
 pub struct Guest {
+    module: Module,
     /// Empty after a fault: what broke is never entered again.
     live: Option<Live>,
     needs: Needs,
@@ -62,11 +73,17 @@ struct Live {
 impl Guest {
     /// Instantiates a module and gives it its config. The error says why it was refused.
     pub fn new(module: &Module, setup: &Setup, limits: &Limits) -> Result<Guest, anyhow::Error> {
+        ensure!(
+            setup.config.len() <= limits.max_config_bytes,
+            "its config has {} bytes as JSON, and `max_config_bytes` allows {}; raise it, or make the config smaller",
+            setup.config.len(),
+            limits.max_config_bytes
+        );
         let (mut live, ()) = Live::start(module.host(), module.pre(), limits, |_, _| Ok(()))
             .map_err(|fault| anyhow::anyhow!("it doesn't start: {fault}"))?;
         let outputs: Vec<&str> = setup.outputs.iter().map(String::as_str).collect();
         let needs = live
-            .call(|store, instance| {
+            .call(Deadline::of(limits), |store, instance| {
                 let setup = bindings::Setup {
                     config: &setup.config,
                     outputs: &outputs,
@@ -76,6 +93,7 @@ impl Guest {
             .map_err(|fault| anyhow::anyhow!("given its config, {fault}"))?
             .map_err(|why| anyhow::anyhow!("it refuses its config: {}", one_line(&why)))?;
         Ok(Guest {
+            module: module.clone(),
             live: Some(live),
             needs: Needs {
                 keys: needs.contains(bindings::Needs::KEYS),
@@ -99,22 +117,58 @@ impl Guest {
         self.live.is_some()
     }
 
-    /// Transforms a batch. After a fault the guest is dead, and a new one must be made.
-    pub fn transform(&mut self, batch: &Batch, id_key: &[u8; 32]) -> Result<Output, Fault> {
+    /// Transforms a batch within `deadline` ([`Limits::deadline_for`]), or within `record_deadline` if one input record is
+    /// all that's in it. After a fault the guest is dead, and a new one must be made.
+    pub fn transform(
+        &mut self,
+        batch: &Batch,
+        id_key: &[u8; 32],
+        deadline: Duration,
+    ) -> Result<Output, Fault> {
         let Some(mut live) = self.live.take() else {
             return Err(Fault::Error(
                 "it broke before and can't be called again".into(),
             ));
         };
         let columns = Columns::of(batch, self.needs);
-        let returned = live.call(|store, instance| {
+        let deadline = Deadline::for_batch(batch, deadline, &self.limits);
+        let returned = live.call(deadline, |store, instance| {
             let batch = columns.lend(batch, id_key, self.needs);
             instance.weir_transform_guest().call_transform(store, batch)
         })?;
         let output = returned.map_err(|why| Fault::Error(one_line(&why)))?;
-        let output = check(output, batch, self.outputs, &self.limits).map_err(Fault::Output)?;
+        let allowance = match output.logs.levels.len() {
+            0 => Allowance::default(),
+            lines => self.module.may_log(lines, self.limits.max_log_lines),
+        };
+        let output = check(output, batch, self.outputs, &self.limits, &allowance)?;
         self.live = Some(live);
         Ok(output)
+    }
+}
+
+impl Deadline {
+    /// That of a call without records.
+    fn of(limits: &Limits) -> Deadline {
+        Deadline {
+            allowed: limits.deadline,
+            limit: Limit::Deadline,
+        }
+    }
+
+    fn for_batch(batch: &Batch, allowed: Duration, limits: &Limits) -> Deadline {
+        // Offsets never decrease.
+        let alone = batch.offsets.first() == batch.offsets.last();
+        match alone || allowed == limits.record_deadline {
+            true => Deadline {
+                allowed: limits.record_deadline,
+                limit: Limit::RecordDeadline,
+            },
+            false => Deadline {
+                allowed,
+                limit: Limit::Deadline,
+            },
+        }
     }
 }
 
@@ -145,7 +199,8 @@ impl Live {
     ) -> Result<(Live, R), Fault> {
         let state = State {
             watch: Watch::new(limits),
-            deadline: limits.deadline,
+            limits: *limits,
+            deadline: Deadline::of(limits),
             started: None,
         };
         let mut store = Store::new(host.engine(), state);
@@ -158,26 +213,29 @@ impl Live {
             let state = store.data_mut();
             let now = thread_cpu_time();
             let started = *state.started.get_or_insert(now);
-            match now.saturating_sub(started) < state.deadline {
-                true => Ok(UpdateDeadline::Continue(1)),
-                false => Err(wasmtime::Error::new(Late {
-                    deadline: state.deadline,
-                })),
+            let Deadline { allowed, limit } = state.deadline;
+            if now.saturating_sub(started) < allowed {
+                return Ok(UpdateDeadline::Continue(1));
             }
+            let whole = limit == Limit::RecordDeadline || allowed == state.limits.deadline;
+            Err(wasmtime::Error::new(Exceeded::time(limit, allowed, whole)))
         });
         store.set_epoch_deadline(1);
         let instance = pre.instantiate(&mut store);
         let instance = instance.map_err(|error| Live::fault(&mut store, &error))?;
         let mut live = Live { store, instance };
-        let answer = live.call(first)?;
+        let answer = live.call(Deadline::of(limits), first)?;
         Ok((live, answer))
     }
 
     fn call<R>(
         &mut self,
+        deadline: Deadline,
         call: impl FnOnce(&mut Store<State>, &Transform) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
-        self.store.data_mut().started = None;
+        let state = self.store.data_mut();
+        state.deadline = deadline;
+        state.started = None;
         self.store.set_epoch_deadline(1);
         call(&mut self.store, &self.instance).map_err(|error| Live::fault(&mut self.store, &error))
     }
@@ -187,7 +245,7 @@ impl Live {
         let panic = dump
             .and_then(|dump| dump.memories().first())
             .and_then(|memory| panic_text(memory.data(&store)));
-        Fault::of(error, panic)
+        Fault::of(error, panic, &store.data().limits)
     }
 }
 

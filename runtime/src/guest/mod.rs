@@ -11,14 +11,16 @@ mod fault;
 mod host;
 mod instance;
 mod limits;
+mod log;
 mod module;
 mod wrap;
 
-pub use check::{Level, Log, Output, UNCHOSEN};
+pub use check::{Output, UNCHOSEN};
 pub use compile::compile_stdin;
 pub use fault::Fault;
 pub use host::{Compiler, Host};
 pub use instance::{Guest, Needs, Setup};
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
+pub use log::{Level, Log};
 pub use module::{Description, Digest, Module};
 pub use wrap::{Import, Shape, imports};

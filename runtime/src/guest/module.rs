@@ -1,8 +1,11 @@
 //! A version of a transform's code: verified, compiled, linked, and cheap to clone.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest as _, Sha256};
@@ -13,13 +16,11 @@ use super::compile::compile;
 use super::host::Host;
 use super::instance::{State, describe};
 use super::limits::Limits;
+use super::log::{Allowance, Flow};
 use super::wrap;
 
 /// The interface that a module must export.
 pub(super) const INTERFACE: &str = "weir:transform/guest@0.1.0";
-
-/// A module file may be this large, in bytes. The largest of our own is below 1 MiB.
-pub const MAX_MODULE_BYTES: u64 = 64 << 20;
 
 /// The SHA-256 of a module's file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,29 +78,40 @@ struct Inner {
     digest: Digest,
     bytes: usize,
     description: Description,
+    /// Of all its guests, so that one that's made anew after a fault goes on counting. Locked by those alone that log.
+    flow: Mutex<Flow>,
 }
 
 impl Module {
-    /// Reads a module's file.
-    pub fn read(path: &Path) -> Result<Vec<u8>> {
-        let metadata = std::fs::metadata(path)
-            .with_context(|| format!("reading the module {}", path.display()))?;
+    /// Reads a module's file, if it has at most `max_bytes` bytes ([`Limits::max_module_bytes`]).
+    pub fn read(path: &Path, max_bytes: usize) -> Result<Vec<u8>> {
+        let reading = || format!("reading the module {}", path.display());
+        let metadata = std::fs::metadata(path).with_context(reading)?;
         ensure!(
             metadata.is_file(),
             "the module {} isn't a file",
             path.display()
         );
+        let most = max_bytes as u64;
+        let mut bytes = Vec::new();
+        if metadata.len() <= most {
+            let file = File::open(path).with_context(reading)?;
+            // The file may grow meanwhile.
+            file.take(most.saturating_add(1))
+                .read_to_end(&mut bytes)
+                .with_context(reading)?;
+        }
+        let size = metadata.len().max(bytes.len() as u64);
         ensure!(
-            metadata.len() <= MAX_MODULE_BYTES,
-            "the module {} has {} bytes, and at most {MAX_MODULE_BYTES} are taken",
-            path.display(),
-            metadata.len()
+            size <= most,
+            "the module {} has {size} bytes, and `max_module_bytes` allows {most}; raise it, or strip the module",
+            path.display()
         );
-        std::fs::read(path).with_context(|| format!("reading the module {}", path.display()))
+        Ok(bytes)
     }
 
-    /// Verifies, compiles (unless the cache has it) and links a module, and asks it what it is.
-    pub fn load(host: &Host, bytes: &[u8]) -> Result<Module> {
+    /// Verifies, compiles (unless the cache has it) and links a module, and asks it within the limits what it is.
+    pub fn load(host: &Host, bytes: &[u8], limits: &Limits) -> Result<Module> {
         let digest = Digest::of(bytes);
         let component = wrap::component(bytes)?;
         let cached = host.cache().and_then(|it| it.get(&digest, host.engine()));
@@ -120,7 +132,7 @@ impl Module {
             .and_then(TransformPre::new)
             .map_err(anyhow::Error::from)
             .with_context(|| format!("its {INTERFACE} isn't the one that this Weir speaks"))?;
-        let description = describe(host, &pre, &Limits::default())
+        let description = describe(host, &pre, limits)
             .map_err(|fault| anyhow::anyhow!("asked what it is, {fault}"))?;
         Ok(Module(Arc::new(Inner {
             host: host.clone(),
@@ -128,6 +140,7 @@ impl Module {
             digest,
             bytes: bytes.len(),
             description,
+            flow: Mutex::default(),
         })))
     }
 
@@ -144,6 +157,12 @@ impl Module {
     /// What the module says that it is.
     pub fn description(&self) -> &Description {
         &self.0.description
+    }
+
+    /// How many of `lines` its guests may write to the log now, where `most` are allowed in a second.
+    pub(super) fn may_log(&self, lines: usize, most: usize) -> Allowance {
+        let mut flow = self.0.flow.lock().unwrap_or_else(PoisonError::into_inner);
+        flow.ask(Instant::now(), lines, most)
     }
 
     pub(super) fn host(&self) -> &Host {

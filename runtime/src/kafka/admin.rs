@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, anyhow, bail};
+use anyhow::{Context, Error, anyhow};
 use regex::Regex;
 
-use super::consumer::{NO_OFFSET, Start, commit_and_wait, first_failure, look_up};
-use super::ffi::{Client, Code, PartitionList};
+use super::consumer::{Start, commit_and_wait, committed, look_up, offset_list};
+use super::ffi::{Client, Code, Member};
+use super::membership;
 use super::settings::Settings;
-use crate::io::TopicPartition;
+use crate::io::{Membership, TopicPartition};
 
 /// What the cluster says of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,25 +146,18 @@ impl GroupOffsets {
 
     /// The group's committed offset of each partition, in order; `None` if there is none.
     pub fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
-        let mut list = PartitionList::new();
-        for partition in partitions {
-            list.add(&partition.topic, partition.partition, NO_OFFSET)?;
-        }
-        self.client
-            .committed(&list, self.timeout)
-            .into_result()
-            .and_then(|()| first_failure(&list.entries()))
-            .with_context(|| {
-                format!(
-                    "can't look up the committed offsets of group \"{}\"",
-                    self.group
-                )
-            })?;
-        Ok(list
-            .entries()
-            .iter()
-            .map(|entry| u64::try_from(entry.offset).ok())
-            .collect())
+        committed(&self.client, partitions, self.timeout).with_context(|| {
+            format!(
+                "can't look up the committed offsets of group \"{}\"",
+                self.group
+            )
+        })
+    }
+
+    /// The group without a member, for [`Sink::commit`](crate::io::Sink::commit): the cluster takes it while the group
+    /// has none.
+    pub fn membership(&self) -> Result<Membership, Error> {
+        Ok(membership::write(&Member::of_group(&self.group)?))
     }
 
     /// The offset that `start` means, by now, for each partition, in order. [`Start::Latest`] gives the end of what is
@@ -182,13 +176,7 @@ impl GroupOffsets {
         if offsets.is_empty() {
             return Ok(());
         }
-        let mut list = PartitionList::new();
-        for (partition, offset) in offsets {
-            let Ok(offset) = i64::try_from(*offset) else {
-                bail!("offset {offset} of {partition} is out of Kafka's range");
-            };
-            list.add(&partition.topic, partition.partition, offset)?;
-        }
+        let list = offset_list(offsets)?;
         commit_and_wait(&self.client, &list, self.timeout).with_context(|| {
             format!(
                 "group \"{}\" keeps its offsets; stop every member of it first",

@@ -8,6 +8,7 @@ use anyhow::{Context, Error, anyhow, bail};
 
 use super::ffi::{Client, ClientEvent, Code, Entry, Failure, PartitionList, PartitionQueue, Queue};
 use super::fold::Fold;
+use super::membership;
 use super::settings::Settings;
 use super::wake::Waker;
 use crate::io::{Event, Membership, ReadLimit, Source, TopicPartition, Unread};
@@ -107,14 +108,8 @@ impl KafkaSource {
     /// The offsets that partitions start at: the group's, or where `start` says.
     fn starts(&self, partitions: &[TopicPartition]) -> Result<PartitionList, Error> {
         let deadline = Instant::now() + KafkaSource::LOOKUP_TIMEOUT;
-        let mut list = PartitionList::new();
-        for partition in partitions {
-            list.add(&partition.topic, partition.partition, NO_OFFSET)?;
-        }
-        self.client
-            .committed(&list, KafkaSource::LOOKUP_TIMEOUT)
-            .into_result()
-            .and_then(|()| first_failure(&list.entries()))
+        let mut list = KafkaSource::list(partitions)?;
+        look_up_committed(&self.client, &list, KafkaSource::LOOKUP_TIMEOUT)
             .context("can't look up the group's committed offsets")?;
         let uncommitted: Vec<(usize, Entry)> = list
             .entries()
@@ -362,13 +357,7 @@ impl Source for KafkaSource {
         if offsets.is_empty() {
             return Ok(());
         }
-        let mut list = PartitionList::new();
-        for (partition, offset) in offsets {
-            let offset = i64::try_from(*offset).with_context(|| {
-                format!("offset {offset} of {partition} is out of Kafka's range")
-            })?;
-            list.add(&partition.topic, partition.partition, offset)?;
-        }
+        let list = offset_list(offsets)?;
         match wait {
             true => commit_and_wait(&self.client, &list, KafkaSource::COMMIT_TIMEOUT),
             false => self
@@ -378,12 +367,16 @@ impl Source for KafkaSource {
         }
     }
 
-    fn committed(&mut self, _: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
-        bail!("not without transactions")
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
+        committed(&self.client, partitions, KafkaSource::LOOKUP_TIMEOUT)
+            .context("can't look up the group's committed offsets")
     }
 
     fn membership(&self) -> Result<Membership, Error> {
-        bail!("not without transactions")
+        let member = self.client.member();
+        Ok(membership::write(
+            &member.context("the consumer isn't a member of its group")?,
+        ))
     }
 }
 
@@ -459,6 +452,41 @@ pub(super) const NO_OFFSET: i64 = -1001;
 
 /// How many messages at once are read to be forgotten.
 const DRAIN: usize = 1000;
+
+/// A list of partitions with the offset of each.
+pub(super) fn offset_list(offsets: &[(TopicPartition, u64)]) -> Result<PartitionList, Error> {
+    let mut list = PartitionList::new();
+    for (partition, offset) in offsets {
+        let offset = i64::try_from(*offset)
+            .with_context(|| format!("offset {offset} of {partition} is out of Kafka's range"))?;
+        list.add(&partition.topic, partition.partition, offset)?;
+    }
+    Ok(list)
+}
+
+/// A group's committed offset of each partition, in order; `None` if there is none.
+pub(super) fn committed(
+    client: &Client,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<Option<u64>>, Error> {
+    let mut list = PartitionList::new();
+    for partition in partitions {
+        list.add(&partition.topic, partition.partition, NO_OFFSET)?;
+    }
+    look_up_committed(client, &list, timeout)?;
+    let entries = list.entries().into_iter();
+    Ok(entries.map(|it| u64::try_from(it.offset).ok()).collect())
+}
+
+fn look_up_committed(
+    client: &Client,
+    list: &PartitionList,
+    timeout: Duration,
+) -> Result<(), Error> {
+    client.committed(list, timeout).into_result()?;
+    first_failure(&list.entries())
+}
 
 /// The offsets that `start` means, by now, for partitions.
 pub(super) fn look_up(

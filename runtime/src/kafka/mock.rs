@@ -7,6 +7,8 @@
 use anyhow::{Context, Error};
 
 use super::ffi::Mock;
+#[cfg(test)]
+use super::ffi::{Code, Request};
 
 /// A cluster that lives until it is dropped.
 pub struct MockCluster(Mock);
@@ -44,15 +46,9 @@ impl MockCluster {
             .context("can't start the mock cluster's brokers")
     }
 
-    /// Fails the next commits of offsets.
+    /// Answers the next requests of a kind with these errors, one after the other.
     #[cfg(test)]
-    pub(super) fn fail_commits(&self, count: usize) {
-        self.0.fail_commits(count);
-    }
-
-    /// Finds the next requests to produce too large.
-    #[cfg(test)]
-    pub(super) fn refuse_records(&self, count: usize) {
-        self.0.refuse_records(count);
+    pub(super) fn fail(&self, request: Request, errors: &[Code]) {
+        self.0.fail(request, errors);
     }
 }

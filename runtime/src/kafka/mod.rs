@@ -4,17 +4,22 @@
 //! - `settings`: what librdkafka is told, and what the user may say about it.
 //! - `wake`: how a worker sleeps.
 //! - `consumer`, `producer`: the source and the sink of a worker.
+//! - `transactions`, `caller`: where a producer's transactions stand, and the thread that waits for brokers.
+//! - `membership`: how the source's membership in its group comes to the sink.
 //! - `admin`: questions about topics, groups and offsets.
 //! - `mock`: a cluster inside this process.
 //! - `ffi`: librdkafka's C interface, and the only `unsafe` here.
 
 mod admin;
+mod caller;
 mod consumer;
 mod ffi;
 mod fold;
+mod membership;
 mod mock;
 mod producer;
 mod settings;
+mod transactions;
 mod wake;
 
 #[cfg(test)]

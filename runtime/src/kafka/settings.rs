@@ -86,8 +86,9 @@ pub struct ConsumerOptions<'a> {
     pub user: &'a [(&'a str, &'a str)],
     /// The consumer group.
     pub group: &'a str,
-    /// The worker's number in this process, which makes a user's `group.instance.id` one of the worker's own.
-    pub worker: usize,
+    /// The `group.instance.id` of a static member, which no other of the group has. Without one, each start makes a new
+    /// member.
+    pub instance_id: Option<&'a str>,
     /// Bytes that the client holds fetched.
     pub buffer: u64,
 }
@@ -99,6 +100,8 @@ pub struct ProducerOptions<'a> {
     pub user: &'a [(&'a str, &'a str)],
     /// Bytes that the worker has in flight at most, beside one record of any size.
     pub in_flight: u64,
+    /// The `transactional.id` of a producer with transactions, which no other has.
+    pub transactional_id: Option<&'a str>,
 }
 
 /// Whether the user may set this key to this value in such a table.
@@ -177,12 +180,12 @@ pub fn consumer_settings(options: &ConsumerOptions<'_>) -> Result<Settings, Refu
     // second of 1,500,000. A record that comes is answered at once all the same.
     settings.push("fetch.wait.max.ms", 20);
     for (key, value) in &user {
-        match *key {
-            "group.instance.id" => settings.push(key, format!("{value}-{}", options.worker)),
-            _ => settings.push(key, value),
-        }
+        settings.push(key, value);
     }
     settings.push("group.id", options.group);
+    if let Some(id) = options.instance_id {
+        settings.push("group.instance.id", id);
+    }
     settings.push("enable.auto.commit", false);
     settings.push("enable.auto.offset.store", false);
     settings.push("enable.partition.eof", false);
@@ -212,7 +215,10 @@ pub fn producer_settings(options: &ProducerOptions<'_>) -> Result<Settings, Refu
     }
     settings.push("enable.idempotence", true);
     settings.push("acks", "all");
-    settings.push("message.timeout.ms", 0);
+    match options.transactional_id {
+        Some(id) => transactional(&mut settings, id)?,
+        None => settings.push("message.timeout.ms", 0),
+    }
     settings.push("partitioner", "murmur2_random");
     // The worker's window is the bound. The client's own is wider, so that it isn't met: output may be larger than
     // input, and a single record of any size has to fit.
@@ -222,6 +228,37 @@ pub fn producer_settings(options: &ProducerOptions<'_>) -> Result<Settings, Refu
         .saturating_add(SLACK_KBYTES);
     settings.push("queue.buffering.max.kbytes", kbytes.min(i32::MAX as u64));
     Ok(settings)
+}
+
+/// What a producer with transactions has beside.
+fn transactional(settings: &mut Settings, id: &str) -> Result<(), Refused> {
+    let timeout = settings.get("transaction.timeout.ms");
+    let timeout = timeout.map_or(Ok(TRANSACTION_TIMEOUT), |text| {
+        let least = text.parse().ok().filter(|&it| it >= LEAST_TIMEOUT);
+        least.ok_or_else(|| Refused {
+            key: "transaction.timeout.ms".to_string(),
+            reason: format!(
+                "is a number of milliseconds from {LEAST_TIMEOUT} up, and no more than the brokers' \"transaction.max.timeout.ms\""
+            ),
+        })
+    })?;
+    // What librdkafka demands when it makes the client.
+    for (key, spare) in [("socket.timeout.ms", 100.0), ("linger.ms", -1.0)] {
+        let set: Option<f64> = settings.get(key).and_then(|text| text.parse().ok());
+        if set.is_some_and(|it| it > f64::from(timeout) + spare) {
+            return Err(Refused {
+                key: key.to_string(),
+                reason: format!(
+                    "has to be below \"transaction.timeout.ms\", which is {timeout}: lower it in the pipeline's producer table, or raise the other"
+                ),
+            });
+        }
+    }
+    settings.push("transactional.id", id);
+    settings.push("transaction.timeout.ms", timeout);
+    // No record may outlive its transaction.
+    settings.push("message.timeout.ms", timeout);
+    Ok(())
 }
 
 /// What a client is made with that only asks about the cluster.
@@ -342,6 +379,11 @@ const OWNED: &[Owned] = &[
     owned("fetch.max.bytes", &[], BUFFER),
     owned("fetch.message.max.bytes", &[], BUFFER),
     owned(
+        "group.instance.id",
+        &[],
+        "it has to be each worker's own; use \"static_membership\" in the pipeline",
+    ),
+    owned(
         "transactional.id",
         &[],
         "it has to be each worker's own; leave it out",
@@ -394,6 +436,12 @@ const OWNED: &[Owned] = &[
 /// Settings that hold pointers, beside the callbacks.
 const NOT_TEXT: &[&str] = &["opaque", "default_topic_conf", "interceptors"];
 
+/// Milliseconds. A killed worker's transaction blocks the next owner of its partitions, and all readers, for that long;
+/// librdkafka's default of 60,000 is for programs that do more in one.
+const TRANSACTION_TIMEOUT: u32 = 15_000;
+/// The least that librdkafka takes.
+const LEAST_TIMEOUT: u32 = 1_000;
+
 /// Settings that make a client of `group.protocol=consumer` fail.
 const CLASSIC: &[&str] = &[
     "partition.assignment.strategy",
@@ -426,7 +474,7 @@ mod tests {
         consumer_settings(&ConsumerOptions {
             user,
             group: "weir-stocks",
-            worker: 1,
+            instance_id: Some("weir-here-stocks-1"),
             buffer: 16 << 20,
         })
     }
@@ -435,6 +483,15 @@ mod tests {
         producer_settings(&ProducerOptions {
             user,
             in_flight: 8 << 20,
+            transactional_id: None,
+        })
+    }
+
+    fn transactional(user: &[(&str, &str)]) -> Result<Settings, Refused> {
+        producer_settings(&ProducerOptions {
+            user,
+            in_flight: 8 << 20,
+            transactional_id: Some("weir-group-stocks-here-0"),
         })
     }
 
@@ -444,7 +501,7 @@ mod tests {
             let options = ConsumerOptions {
                 user: &[],
                 group: "weir-stocks",
-                worker: 0,
+                instance_id: None,
                 buffer,
             };
             consumer_settings(&options).unwrap().check().unwrap();
@@ -453,6 +510,7 @@ mod tests {
             let options = ProducerOptions {
                 user: &[],
                 in_flight,
+                transactional_id: None,
             };
             producer_settings(&options).unwrap().check().unwrap();
         }
@@ -493,6 +551,7 @@ mod tests {
             ),
             ("max.partition.fetch.bytes", "1", "use \"buffer\""),
             ("fetch.message.max.bytes", "1", "use \"buffer\""),
+            ("group.instance.id", "one", "use \"static_membership\""),
             ("transactional.id", "one", "each worker's own"),
             ("enable.idempotence", "false", "twice or out of order"),
             ("acks", "1", "all replicas"),
@@ -584,6 +643,47 @@ mod tests {
             "{refused}"
         );
         consumer(&[("session.timeout.ms", "10000")]).unwrap();
+    }
+
+    #[test]
+    fn a_transaction_bounds_what_its_records_may_take() {
+        let settings = transactional(&[]).unwrap();
+        assert_eq!(
+            settings.get("transactional.id"),
+            Some("weir-group-stocks-here-0")
+        );
+        assert_eq!(settings.get("transaction.timeout.ms"), Some("15000"));
+        assert_eq!(settings.get("message.timeout.ms"), Some("15000"));
+        let settings = transactional(&[
+            ("transaction.timeout.ms", "90000"),
+            ("message.timeout.ms", "0"),
+            ("socket.timeout.ms", "60000"),
+        ])
+        .unwrap();
+        assert_eq!(settings.get("transaction.timeout.ms"), Some("90000"));
+        assert_eq!(settings.get("message.timeout.ms"), Some("90000"));
+        for (key, value, reason) in [
+            ("transaction.timeout.ms", "soon", "a number of milliseconds"),
+            ("transaction.timeout.ms", "999", "from 1000 up"),
+            ("socket.timeout.ms", "60000", "which is 15000"),
+            ("linger.ms", "15000", "which is 15000"),
+        ] {
+            let refused = transactional(&[(key, value)]).unwrap_err();
+            assert!(refused.to_string().contains(reason), "{refused}");
+            assert_eq!(refused.key, key);
+        }
+        // They mean nothing to a producer without transactions.
+        let settings = producer(&[("socket.timeout.ms", "60000")]).unwrap();
+        assert_eq!(settings.get("message.timeout.ms"), Some("0"));
+    }
+
+    #[test]
+    fn a_static_member_has_the_id_that_it_was_given() {
+        let settings = consumer(&[]).unwrap();
+        assert_eq!(
+            settings.get("group.instance.id"),
+            Some("weir-here-stocks-1")
+        );
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub fn run(args: &Demo) -> Result<()> {
     let config = config(&servers, &input, &output, &suffix, mock.is_some())?;
     let host = Host::new(Compiler::this_program(), cache())?;
     let path = config.path.clone();
-    let pipeline = Pipeline::load(&host, &config.pipelines[0], None)
+    let pipeline = Pipeline::load(&host, &config.pipelines[0], None, "demo")
         .map_err(|problems| ConfigError { path, problems })?;
     let pipeline = Arc::new(pipeline);
     let demo = Running {
@@ -135,6 +135,7 @@ impl Running<'_> {
         let options = ProducerOptions {
             user: &[("bootstrap.servers", self.servers)],
             in_flight: 8 << 20,
+            transactional_id: None,
         };
         let waker = Waker::new()?;
         let sink = KafkaSink::new(&producer_settings(&options)?, &topics, &waker)?;
@@ -279,21 +280,22 @@ impl Running<'_> {
             batch.offsets.push(*offset);
             *offset += 1;
             let keys = chain.id_keys(&topic.id, &topic.name, partition);
-            let processed = chain.run(batch, &keys, &mut |_, _, _| {});
-            let processed =
-                processed.map_err(|broken| anyhow!("{}: {}", broken.transform, broken.fault))?;
-            let out = match &processed.take {
-                Some(take) => processed.batch.gather(take),
-                None => processed.batch,
-            };
+            let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});
+            let processed = processed.map_err(|broken| {
+                let transform = &versions[broken.step].transform;
+                anyhow!("{transform}: {}", broken.fault)
+            })?;
             let dropped = processed.counts.iter().position(|it| it.dropped > 0);
-            let after = match (processed.refused.first(), dropped) {
-                (Some(refused), _) => After::Refused {
-                    transform: versions[refused.step].transform.clone(),
-                    reason: refused.reason.clone(),
+            let after = match (processed.failed.first(), dropped) {
+                (Some(failed), _) => After::Refused {
+                    transform: failed
+                        .step
+                        .map_or_else(String::new, |step| versions[step].transform.clone()),
+                    reason: failed.reason.clone(),
                 },
                 (None, Some(step)) => After::Dropped(versions[step].transform.clone()),
                 (None, None) => {
+                    let out = processed.records(&batch);
                     After::Value(out.values.iter().next().flatten().map(<[u8]>::to_vec))
                 }
             };

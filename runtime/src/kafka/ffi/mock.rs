@@ -20,6 +20,21 @@ pub(in crate::kafka) struct Mock {
 // SAFETY: the calls are handed to the cluster's own thread.
 unsafe impl Send for Mock {}
 
+/// Requests, by Kafka's numbers of them.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kafka) enum Request {
+    Produce = 0,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    InitProducerId = 22,
+    AddPartitionsToTxn = 24,
+    AddOffsetsToTxn = 25,
+    EndTxn = 26,
+    TxnOffsetCommit = 28,
+    DescribeConfigs = 32,
+}
+
 impl Mock {
     /// A cluster of brokers 1 to `brokers`, and broker 0: it answers that its controller is 0, and without such a broker
     /// a client waits for it in vain.
@@ -73,37 +88,24 @@ impl Mock {
         .into_result()
     }
 
-    /// Fails the next requests of a kind, by Kafka's number of it.
+    /// Answers the next requests of a kind with these errors, one after the other.
     #[cfg(test)]
-    fn fail(&self, request: i16, code: sys::rd_kafka_resp_err_t, count: usize) {
-        let errors = vec![code; count];
+    pub(in crate::kafka) fn fail(&self, request: Request, errors: &[Code]) {
+        let errors: Vec<sys::rd_kafka_resp_err_t> = errors
+            .iter()
+            .map(|code| {
+                sys::rd_kafka_resp_err_t::try_from(code.0).expect("an error of librdkafka's")
+            })
+            .collect();
         // SAFETY: the cluster lives; the errors are copied.
         unsafe {
             sys::rd_kafka_mock_push_request_errors_array(
                 self.as_ptr(),
-                request,
+                request as i16,
                 errors.len(),
                 errors.as_ptr(),
             );
         }
-    }
-
-    /// Fails the next commits of offsets.
-    #[cfg(test)]
-    pub(in crate::kafka) fn fail_commits(&self, count: usize) {
-        /// Kafka's number of the request `OffsetCommit`.
-        const OFFSET_COMMIT: i16 = 8;
-        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
-        self.fail(OFFSET_COMMIT, code, count);
-    }
-
-    /// Finds the next requests to produce too large.
-    #[cfg(test)]
-    pub(in crate::kafka) fn refuse_records(&self, count: usize) {
-        /// Kafka's number of the request `Produce`.
-        const PRODUCE: i16 = 0;
-        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-        self.fail(PRODUCE, code, count);
     }
 
     fn as_ptr(&self) -> *mut sys::rd_kafka_mock_cluster_t {

@@ -11,6 +11,7 @@
 //! - `producer.rs`: sending and deliveries.
 //! - `properties.rs`: which settings there are.
 //! - `queue.rs`: events, and the records of one partition.
+//! - `transactions.rs`: transactions, and a consumer's membership in its group.
 
 #![allow(unsafe_code)]
 
@@ -30,20 +31,24 @@ mod partitions;
 mod producer;
 mod properties;
 mod queue;
+mod transactions;
 
 pub(super) use memory::share_arenas;
 pub(super) use mock::Mock;
+#[cfg(test)]
+pub(super) use mock::Request;
 pub(super) use partitions::{Entry, PartitionList};
-pub(super) use producer::{Message, Producer, Refusal};
+pub(super) use producer::{Message, Producer, Refusal, Reports};
 pub(super) use properties::{Property, properties};
 pub(super) use queue::{ClientEvent, PartitionQueue, Queue};
+pub(super) use transactions::{Member, Undone};
 
 /// An error code of librdkafka or of a broker; 0 is none. A number rather than the bindings' enum, since a newer
 /// broker sends codes that the enum doesn't know.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Code(pub(super) i32);
 
-/// Between two questions to a group's coordinator that isn't ready.
+/// Between two questions to a group's coordinator that isn't ready, or whose transaction isn't.
 const COORDINATOR_PAUSE: Duration = Duration::from_millis(100);
 
 impl Code {
@@ -102,6 +107,23 @@ impl Code {
     /// The group is about to share its partitions anew.
     pub(super) const REBALANCE_IN_PROGRESS: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
+    /// The offset depends on a transaction that hasn't ended.
+    pub(super) const UNSTABLE_OFFSET: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT);
+    /// Another producer has taken this one's place, in librdkafka's word for all of the broker's.
+    pub(super) const FENCED: Code = Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__FENCED);
+    /// Another producer has the same `transactional.id` and came later.
+    pub(super) const PRODUCER_FENCED: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_PRODUCER_FENCED);
+    /// As [`Code::PRODUCER_FENCED`], from older brokers and where records are written.
+    pub(super) const INVALID_PRODUCER_EPOCH: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
+    /// Another member has the same `group.instance.id` and came later.
+    pub(super) const FENCED_INSTANCE: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID);
+    /// The time is over.
+    pub(super) const TIMED_OUT: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TIMED_OUT);
     /// The topic exists already.
     pub(super) const TOPIC_ALREADY_EXISTS: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS);
@@ -322,7 +344,8 @@ impl Client {
         Code::of(unsafe { sys::rd_kafka_position(self.as_ptr(), list.as_ptr()) })
     }
 
-    /// Fills in the group's committed offsets; negative if there is none. Waits while a transaction has yet to decide.
+    /// Fills in the group's committed offsets; negative if there is none. Waits while a transaction has yet to decide:
+    /// a partition for which it hasn't in time comes back with [`Code::UNSTABLE_OFFSET`].
     pub(super) fn committed(&self, list: &PartitionList, timeout: Duration) -> Code {
         let deadline = Instant::now() + timeout;
         loop {
@@ -331,15 +354,21 @@ impl Client {
             let code = Code::of(unsafe {
                 sys::rd_kafka_committed(self.as_ptr(), list.as_ptr(), millis(left))
             });
-            // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
-            match code {
-                Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR
-                    if left > COORDINATOR_PAUSE =>
-                {
-                    std::thread::sleep(COORDINATOR_PAUSE);
-                }
-                code => return code,
+            let again = match code {
+                // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
+                Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR => true,
+                // With `isolation.level=read_committed` the broker says so instead of an offset that may be changed yet.
+                // The client asks three times within half a second, and leaves the rest to whoever called.
+                code if code.is_none() => list
+                    .entries()
+                    .iter()
+                    .any(|entry| entry.code == Code::UNSTABLE_OFFSET),
+                _ => false,
+            };
+            if !again || left <= COORDINATOR_PAUSE {
+                return code;
             }
+            std::thread::sleep(COORDINATOR_PAUSE);
         }
     }
 

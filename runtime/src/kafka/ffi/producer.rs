@@ -1,50 +1,55 @@
 //! Sending records, and being told what became of them.
 
+use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Error, anyhow};
 use rdkafka_sys as sys;
 
 use super::queue::Queue;
-use super::{Client, Code, Conf, Failure, UNASSIGNED, address, take_error, text};
+use super::transactions::{Undone, take_undone};
+use super::{Client, Code, Conf, Failure, UNASSIGNED, address, millis, take_error, text};
 use crate::kafka::wake::Waker;
 
-/// A producer for a list of topics. It belongs to one thread at a time: deliveries are told to whoever polls.
+/// A producer for a list of topics: hands records over. What becomes of them is told by its [`Reports`].
 pub(in crate::kafka) struct Producer {
     /// The topics; freed before the client, which each of them holds.
     topics: Vec<Topic>,
     /// Its wake-ups; gone before the client.
     _queue: Queue,
     client: Arc<Client>,
-    /// What the callbacks have heard and nobody has taken. Freed last.
-    heard: Heard,
+    /// Freed last: the client has its address.
+    _heard: Arc<Heard>,
 }
 
-// SAFETY: the callbacks run in the thread that polls, within `poll`, which takes the producer by `&mut`.
+/// What a producer's callbacks tell, and the calls that run them, in the thread that makes the call. There is one of it
+/// for each producer, so that it's one thread at a time.
+pub(in crate::kafka) struct Reports {
+    pub(super) client: Arc<Client>,
+    /// Freed last: the client has its address.
+    heard: Arc<Heard>,
+}
+
+// SAFETY: librdkafka's functions on a client and its topics may be called from any thread.
 unsafe impl Send for Producer {}
 
 /// What the callbacks write to, at an address that stays the same.
-struct Heard(NonNull<Reports>);
+#[derive(Default)]
+struct Heard(UnsafeCell<Lists>);
+
+// SAFETY: only the callbacks and `Reports` touch it; the callbacks run within calls that take `Reports` by `&mut`, of
+// which there is one.
+unsafe impl Send for Heard {}
+// SAFETY: as above.
+unsafe impl Sync for Heard {}
 
 #[derive(Default)]
-struct Reports {
+struct Lists {
     deliveries: Vec<(u64, Code)>,
     failures: Vec<Failure>,
-}
-
-impl Heard {
-    fn new() -> Heard {
-        Heard(NonNull::from(Box::leak(Box::<Reports>::default())))
-    }
-}
-
-impl Drop for Heard {
-    fn drop(&mut self) {
-        // SAFETY: made by `Box` in `new`, and the client, which has the address, is gone before.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
-    }
 }
 
 /// A record on its way out, without its headers.
@@ -77,27 +82,33 @@ impl Producer {
         conf: Conf,
         topics: &[String],
         waker: &Waker,
-    ) -> Result<Producer, Error> {
-        let heard = Heard::new();
-        // SAFETY: `conf` lives. The address of what is heard stays the same and outlives the client.
+    ) -> Result<(Producer, Reports), Error> {
+        let heard = Arc::<Heard>::default();
+        // SAFETY: `conf` lives. What is heard stays where it is and outlives the client: whoever holds the client drops
+        // it before.
         unsafe {
-            sys::rd_kafka_conf_set_opaque(conf.as_ptr(), heard.0.as_ptr().cast());
+            sys::rd_kafka_conf_set_opaque(conf.as_ptr(), heard.0.get().cast());
             sys::rd_kafka_conf_set_dr_msg_cb(conf.as_ptr(), Some(on_delivery));
             sys::rd_kafka_conf_set_error_cb(conf.as_ptr(), Some(on_error));
         }
         let client = Arc::new(Client::new(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER, conf)?);
+        let reports = Reports {
+            client: client.clone(),
+            heard: heard.clone(),
+        };
         let topics = topics
             .iter()
             .map(|topic| Topic::new(&client, topic))
             .collect::<Result<_, _>>()?;
         let mut queue = Queue::of_producer(&client);
         queue.wakes(waker);
-        Ok(Producer {
+        let producer = Producer {
             topics,
             _queue: queue,
             client,
-            heard,
-        })
+            _heard: heard,
+        };
+        Ok((producer, reports))
     }
 
     /// Hands a record over; its bytes are copied. Never blocks.
@@ -176,23 +187,6 @@ impl Producer {
         }
     }
 
-    /// Serves the client, and hands out what is known by now: deliveries, then what went wrong beside them. Afterwards
-    /// the queue has been read until empty.
-    pub(in crate::kafka) fn poll(
-        &mut self,
-        deliveries: &mut dyn FnMut(u64, Code),
-        failures: &mut dyn FnMut(Failure),
-    ) {
-        // SAFETY: the client lives; the callbacks write to `heard`, of which no reference exists meanwhile.
-        unsafe { sys::rd_kafka_poll(self.client.as_ptr(), 0) };
-        // SAFETY: the callbacks run within the call above only.
-        let heard = unsafe { self.heard.0.as_mut() };
-        for (tag, code) in heard.deliveries.drain(..) {
-            deliveries(tag, code);
-        }
-        heard.failures.drain(..).for_each(failures);
-    }
-
     /// Gives up on all that isn't acknowledged; the next poll brings its deliveries. Waits for librdkafka's threads, not
     /// for brokers.
     pub(in crate::kafka) fn purge(&mut self) {
@@ -204,6 +198,39 @@ impl Producer {
     /// The fatal error that has stopped the client, if one has.
     pub(in crate::kafka) fn fatal_error(&self) -> Option<Failure> {
         self.client.fatal_error()
+    }
+
+    /// Begins a transaction. Waits for librdkafka's threads, not for brokers.
+    pub(in crate::kafka) fn begin(&mut self) -> Result<(), Undone> {
+        // SAFETY: the client lives; the error is ours.
+        unsafe { take_undone(sys::rd_kafka_begin_transaction(self.client.as_ptr())) }
+    }
+}
+
+impl Reports {
+    /// Serves the client, and hands out what is known by now: deliveries, then what went wrong beside them. Afterwards
+    /// the queue has been read until empty.
+    pub(in crate::kafka) fn poll(
+        &mut self,
+        deliveries: &mut dyn FnMut(u64, Code),
+        failures: &mut dyn FnMut(Failure),
+    ) {
+        // SAFETY: the client lives; the callbacks write to `heard`, of which no reference exists meanwhile.
+        unsafe { sys::rd_kafka_poll(self.client.as_ptr(), 0) };
+        // SAFETY: the callbacks run within calls on `self` only.
+        let heard = unsafe { &mut *self.heard.0.get() };
+        for (tag, code) in heard.deliveries.drain(..) {
+            deliveries(tag, code);
+        }
+        heard.failures.drain(..).for_each(failures);
+    }
+
+    /// Sends what waits at once, and waits until all of it is delivered or has failed. Returns whether it is; what
+    /// became of it comes with the next poll.
+    pub(in crate::kafka) fn flush(&mut self, timeout: Duration) -> bool {
+        // SAFETY: the client lives; the callbacks write to `heard`, of which no reference exists meanwhile.
+        let code = unsafe { sys::rd_kafka_flush(self.client.as_ptr(), millis(timeout)) };
+        Code::of(code).is_none()
     }
 }
 
@@ -302,10 +329,10 @@ unsafe extern "C" fn on_delivery(
     message: *const sys::rd_kafka_message_t,
     opaque: *mut c_void,
 ) {
-    // SAFETY: `opaque` is the producer's `Reports`, and this runs within its `poll`, where nothing else refers to it. The
+    // SAFETY: `opaque` is the producer's `Lists`, and this runs within a call on its `Reports`, where nothing else refers to them. The
     // message lives during the call; its code is read as the number that it is, and its private pointer is our tag.
     unsafe {
-        let heard = &mut *opaque.cast::<Reports>();
+        let heard = &mut *opaque.cast::<Lists>();
         let code = Code((&raw const (*message).err).cast::<i32>().read());
         heard.deliveries.push(((*message)._private as u64, code));
     }
@@ -319,7 +346,7 @@ unsafe extern "C" fn on_error(
 ) {
     // SAFETY: as in `on_delivery`; the text is NUL-terminated.
     unsafe {
-        let heard = &mut *opaque.cast::<Reports>();
+        let heard = &mut *opaque.cast::<Lists>();
         heard.failures.push(Failure {
             code: Code(code),
             text: text(reason),

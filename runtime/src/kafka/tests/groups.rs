@@ -102,8 +102,8 @@ fn the_new_group_protocol_works() {
 fn a_static_member_that_comes_back_has_its_partitions() {
     let cluster = cluster(2);
     Writer::new(&producer(&cluster, &[])).numbers(2, 0..100);
-    let settings = consumer(&cluster, &[("group.instance.id", "here")]);
-    assert_eq!(settings.get("group.instance.id"), Some("here-0"));
+    let mut settings = consumer(&cluster, &[]);
+    settings.push("group.instance.id", "weir-here-0");
     for _ in 0..2 {
         let mut reader = Reader::new(&settings, Start::Earliest);
         reader.until(|reader| reader.count() >= 100);
@@ -150,7 +150,7 @@ fn a_commit_that_fails_later_is_trouble() {
     Writer::new(&producer(&cluster, &[])).numbers(1, 0..10);
     let mut reader = Reader::new(&consumer(&cluster, &[]), Start::Earliest);
     reader.until(|reader| reader.count() >= 10);
-    cluster.fail_commits(1);
+    cluster.fail(Request::OffsetCommit, &[errors::GROUP_AUTHORIZATION_FAILED]);
     reader.source.commit(&[(partition(0), 10)], false).unwrap();
     reader.until(|reader| !reader.troubles.is_empty());
     assert!(
@@ -158,7 +158,7 @@ fn a_commit_that_fails_later_is_trouble() {
         "{:?}",
         reader.troubles
     );
-    cluster.fail_commits(1);
+    cluster.fail(Request::OffsetCommit, &[errors::GROUP_AUTHORIZATION_FAILED]);
     assert!(reader.source.commit(&[(partition(0), 10)], true).is_err());
     reader.source.commit(&[(partition(0), 10)], true).unwrap();
 }

@@ -4,23 +4,54 @@
 //! - `groups`: several members, and where a partition starts.
 //! - `sink`: deliveries, and records that can't be sent.
 //! - `source`: order, limits, seeks, positions, fidelity.
+//! - `transactions`: what a sink does with a transaction's errors, and how it goes on after them.
 //! - `waking`: that no wake-up is lost.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::ffi::{Code, Request};
 use super::*;
-use crate::io::{Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, Undelivered};
+use crate::io::{
+    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, TransactionError,
+    Undelivered,
+};
 use crate::record::{Batch, Headers};
 
 mod admin;
 mod groups;
 mod sink;
 mod source;
+mod transactions;
 mod waking;
 
 /// What no test needs this long for, unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Kafka's numbers of errors that tests have brokers answer with.
+mod errors {
+    use super::Code;
+
+    pub(super) const MESSAGE_TOO_LARGE: Code = Code(10);
+    pub(super) const COORDINATOR_LOAD_IN_PROGRESS: Code = Code(14);
+    pub(super) const COORDINATOR_NOT_AVAILABLE: Code = Code(15);
+    pub(super) const NOT_COORDINATOR: Code = Code(16);
+    pub(super) const NOT_ENOUGH_REPLICAS: Code = Code(19);
+    pub(super) const ILLEGAL_GENERATION: Code = Code(22);
+    pub(super) const UNKNOWN_MEMBER_ID: Code = Code(25);
+    pub(super) const TOPIC_AUTHORIZATION_FAILED: Code = Code(29);
+    pub(super) const GROUP_AUTHORIZATION_FAILED: Code = Code(30);
+    pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: Code = Code(45);
+    pub(super) const INVALID_PRODUCER_EPOCH: Code = Code(47);
+    pub(super) const INVALID_TXN_STATE: Code = Code(48);
+    pub(super) const INVALID_PRODUCER_ID_MAPPING: Code = Code(49);
+    pub(super) const INVALID_TRANSACTION_TIMEOUT: Code = Code(50);
+    pub(super) const CONCURRENT_TRANSACTIONS: Code = Code(51);
+    pub(super) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: Code = Code(53);
+    pub(super) const FENCED_INSTANCE_ID: Code = Code(82);
+    pub(super) const UNSTABLE_OFFSET_COMMIT: Code = Code(88);
+    pub(super) const PRODUCER_FENCED: Code = Code(90);
+}
 
 const EVERYTHING: ReadLimit = ReadLimit {
     records: 1000,
@@ -51,7 +82,7 @@ fn consumer(cluster: &MockCluster, more: &[(&str, &str)]) -> Settings {
     let options = ConsumerOptions {
         user: &user,
         group: "weir-test",
-        worker: 0,
+        instance_id: None,
         buffer: 16 << 20,
     };
     consumer_settings(&options).unwrap()
@@ -64,6 +95,7 @@ fn producer(cluster: &MockCluster, more: &[(&str, &str)]) -> Settings {
     let options = ProducerOptions {
         user: &user,
         in_flight: 16 << 20,
+        transactional_id: None,
     };
     producer_settings(&options).unwrap()
 }
@@ -113,16 +145,18 @@ impl Writer {
     }
 
     fn serve(&mut self) {
+        self.try_serve().unwrap();
+    }
+
+    fn try_serve(&mut self) -> Result<(), TransactionError> {
         let settled = &mut self.settled;
-        self.sink
-            .deliveries(&mut |(tag, result)| {
-                let result = result.map_err(|why| match why {
-                    Undelivered::Failed(cause) => format!("{cause:#}"),
-                    Undelivered::Refused(cause) => format!("for good: {cause:#}"),
-                });
-                settled.entry(tag).or_default().push(result);
-            })
-            .unwrap();
+        self.sink.deliveries(&mut |(tag, result)| {
+            let result = result.map_err(|why| match why {
+                Undelivered::Failed(cause) => format!("{cause:#}"),
+                Undelivered::Refused(cause) => format!("for good: {cause:#}"),
+            });
+            settled.entry(tag).or_default().push(result);
+        })
     }
 
     /// Serves until `count` tags have come back.

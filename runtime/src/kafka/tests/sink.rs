@@ -86,7 +86,7 @@ fn a_record_that_the_broker_never_takes_is_told_from_one_to_try_again() {
     let cluster = cluster(1);
     let mut writer = Writer::new(&producer(&cluster, &[]));
     writer.numbers(1, 0..1);
-    cluster.refuse_records(1);
+    cluster.fail(Request::Produce, &[Code::MSG_SIZE_TOO_LARGE]);
     let headers = Headers::default();
     let record = outgoing(Some(0), b"value", &headers, 7);
     writer.sink.send(&record).unwrap();

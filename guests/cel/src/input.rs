@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use weir_guest::Record;
 use weir_guest::json::{Object, Raw};
 
+use crate::program::Reads;
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -42,11 +44,54 @@ impl Input<'static> {
     };
 }
 
+impl<'a> Input<'a> {
+    /// What is read of a record, but for the value, which a scan gives, and the headers.
+    #[inline(always)]
+    pub fn of(record: &Record<'a>, reads: Reads) -> Input<'a> {
+        let mut input = Input {
+            topic: record.topic(),
+            partition: record.partition(),
+            ..Input::NONE
+        };
+        if reads.key {
+            input.key = record.key();
+        }
+        if reads.timestamp {
+            input.timestamp = record.timestamp().and_then(Timestamp::from_millis);
+        }
+        if reads.offset {
+            input.offset = record.offset();
+        }
+        input
+    }
+}
+
 /// A record's headers as a map of names that are UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a>(pub &'a [(&'a [u8], Option<&'a [u8]>)]);
 
 impl<'a> Headers<'a> {
+    /// Calls a function with a record's headers. It's never inlined, so that only those pay for the headers' place who
+    /// read them.
+    #[inline(never)]
+    pub fn with<R>(record: &Record<'_>, run: impl FnOnce(Headers<'_>) -> R) -> R {
+        // The usual number of headers has its place on the stack.
+        const FEW: usize = 16;
+        let mut few: [(&[u8], Option<&[u8]>); FEW] = [(&[], None); FEW];
+        let many: Vec<_>;
+        let headers = record.headers();
+        let count = headers.len();
+        run(Headers(if count <= FEW {
+            for (place, header) in few.iter_mut().zip(headers) {
+                *place = header;
+            }
+            &few[..count]
+        } else {
+            many = headers.collect();
+            &many
+        }))
+    }
+
     /// The value of the last header of that name.
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
         let (_, value) = self

@@ -1,5 +1,9 @@
 //! A compiled expression: a tree over numbered fields.
 
+use std::ops::BitOr;
+
+use weir_guest::Needs;
+
 use crate::fault::Why;
 use crate::functions::Function;
 use crate::operators::{Arithmetic, Comparison};
@@ -11,7 +15,8 @@ use crate::value::{Kind, Value};
 pub struct Program {
     /// Its tree.
     pub root: Node,
-    /// The fields of the record's JSON value that it reads, as names from the outside in. `Op::Field` counts in them.
+    /// The fields of the record's JSON value, as names from the outside in, in which `Op::Field` counts: those that it
+    /// was compiled beside, and then those that it alone reads.
     pub fields: Vec<Vec<String>>,
     /// What else of a record it reads.
     pub reads: Reads,
@@ -33,9 +38,11 @@ impl Program {
     }
 }
 
-/// What an expression reads of a record beside single fields of its value.
+/// What an expression reads of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
+    /// Fields of the value, one by one.
+    pub fields: bool,
     /// `record.value`, whole
     pub value: bool,
     /// `record.key`
@@ -46,6 +53,44 @@ pub struct Reads {
     pub timestamp: bool,
     /// `record.offset`
     pub offset: bool,
+}
+
+impl Reads {
+    /// Whether it reads the value, whole or in part.
+    #[inline]
+    pub fn any_value(&self) -> bool {
+        self.fields || self.value
+    }
+
+    /// The columns that it reads.
+    pub fn needs(&self) -> Needs {
+        [
+            (self.any_value(), Needs::VALUES),
+            (self.key, Needs::KEYS),
+            (self.headers, Needs::HEADERS),
+            (self.timestamp, Needs::TIMESTAMPS),
+            (self.offset, Needs::POSITIONS),
+        ]
+        .into_iter()
+        .filter(|(is_read, _)| *is_read)
+        .fold(Needs::NONE, |needs, (_, column)| needs | column)
+    }
+}
+
+impl BitOr for Reads {
+    type Output = Reads;
+
+    /// What two expressions read together.
+    fn bitor(self, other: Reads) -> Reads {
+        Reads {
+            fields: self.fields | other.fields,
+            value: self.value | other.value,
+            key: self.key | other.key,
+            headers: self.headers | other.headers,
+            timestamp: self.timestamp | other.timestamp,
+            offset: self.offset | other.offset,
+        }
+    }
 }
 
 /// A part of an expression.

@@ -12,22 +12,32 @@ use crate::pattern::Pattern;
 use crate::program::{Loop, LoopKind, Node, Op, Part, Program, Reads};
 use crate::value::{Kind, Value};
 
-/// Compiles the expression of a filter: one that must give a bool.
+/// Compiles a condition: an expression that must give a bool.
 ///
 /// An error is anything that can be known without a record: what can't be parsed, names that there aren't, operators
 /// on types that they aren't defined for, a result that is never a bool, an expression that always fails.
 pub fn compile(source: &str) -> Result<Program, Error> {
-    let program = compile_unchecked(source)?;
+    compile_beside(Vec::new(), source)
+}
+
+/// As [`compile`], for one of several expressions over the same records: `fields` are those of the expression compiled
+/// before it, and keep their numbers. So one scan for the [paths](Program::paths) of the last one serves all.
+pub fn compile_beside(fields: Vec<Vec<String>>, source: &str) -> Result<Program, Error> {
+    let program = program(fields, source)?;
     check::check(&program)?;
     Ok(program)
 }
 
 /// Compiles an expression that may give anything, and without a look at types.
 pub fn compile_unchecked(source: &str) -> Result<Program, Error> {
+    program(Vec::new(), source)
+}
+
+fn program(fields: Vec<Vec<String>>, source: &str) -> Result<Program, Error> {
     let parsed = parse::parse(source)?;
     let mut compiler = Compiler {
         parsed: &parsed,
-        fields: Vec::new(),
+        fields,
         reads: Reads::default(),
         locals: Vec::new(),
     };
@@ -187,6 +197,7 @@ impl<'p> Compiler<'p> {
 
     /// The number of a field, a new one if it's named for the first time.
     fn slot(&mut self, expr: &IdedExpr, path: Vec<String>) -> Result<u16, Error> {
+        self.reads.fields = true;
         let slot = match self.fields.iter().position(|known| *known == path) {
             Some(slot) => slot,
             None => {

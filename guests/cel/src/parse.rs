@@ -189,7 +189,7 @@ fn check_bounds(source: &str) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             let reason = format!(
                 "more than {MAX_DEPTH} operators and calls apply on top of each other; use a list with `in`, or \
-                 several filters"
+                 several expressions"
             );
             return Err(Error::new(token.start, reason));
         }

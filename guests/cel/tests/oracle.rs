@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cel::{Context, ExecutionError, Program as Oracle};
-use filter::compile::{compile, compile_unchecked};
-use filter::input::{Headers, Input};
-use filter::time::Timestamp;
-use filter::value::Value;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
+use weir_cel::compile::{compile, compile_unchecked};
+use weir_cel::input::{Headers, Input};
+use weir_cel::time::Timestamp;
+use weir_cel::value::Value;
 use weir_guest::json::{Fields, Found, Raw};
 
 const DOCUMENT: &str = r#"{

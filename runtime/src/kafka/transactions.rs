@@ -1,0 +1,192 @@
+//! Where a producer's transactions stand.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, anyhow};
+
+use super::caller::{Answer, Call, Caller};
+use super::ffi::{Code, Failure, Reports, Undone};
+use super::wake::Waker;
+use crate::io::{Progress, TransactionError};
+
+/// A producer's transactions: which call is under way, and what came of it. While one is, it has the producer's reports.
+pub(super) struct Transactions {
+    caller: Caller,
+    stage: Stage,
+    /// What is to be done next, and what became of it before if it's to be done again.
+    next: Option<(Call, Option<Code>)>,
+    /// What came of a call, for whoever asks next.
+    answer: Option<(Call, Result<(), Undone>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The client is new.
+    New,
+    /// Between two transactions.
+    Ready,
+    /// In a transaction, also while it ends.
+    Begun,
+    /// The client can't go on.
+    Failed,
+}
+
+impl Transactions {
+    /// Those of a new client. Whenever an answer of [`Progress::Pending`] may have become another, `waker` wakes.
+    pub(super) fn new(waker: &Waker) -> Result<Transactions, Error> {
+        Ok(Transactions {
+            caller: Caller::new(waker)?,
+            stage: Stage::New,
+            next: None,
+            answer: None,
+        })
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Begins one, or says why the client can't.
+    pub(super) fn begin(&mut self, begun: Result<(), Undone>) -> Result<(), TransactionError> {
+        match begun {
+            Ok(()) => {
+                self.stage = Stage::Begun;
+                Ok(())
+            }
+            // There's nothing to abort.
+            Err(Undone::Again(failure) | Undone::Abort(failure) | Undone::Fatal(failure)) => {
+                self.stage = Stage::Failed;
+                Err(sort(Undone::Fatal(failure)).context("beginning a transaction"))
+            }
+        }
+    }
+
+    /// Forgets the client that can't go on, for a new one. No call is under way.
+    pub(super) fn renew(&mut self) {
+        self.stage = Stage::New;
+        (self.next, self.answer) = (None, None);
+    }
+
+    /// Has a call made by the next [`Transactions::drive`], unless one goes on.
+    pub(super) fn prepare(&mut self, call: Call) {
+        self.next = Some((call, None));
+    }
+
+    /// Whether a call goes on: it's under way, or to be made again, or its answer was never asked for.
+    pub(super) fn is_busy(&self, reports: &Option<Reports>) -> bool {
+        reports.is_none() || self.next.is_some() || self.answer.is_some()
+    }
+
+    /// Takes in the answer of the call that's under way, if it's there within `patience`. Returns whether none is under
+    /// way any more.
+    pub(super) fn take_in(
+        &mut self,
+        reports: &mut Option<Reports>,
+        patience: Duration,
+    ) -> Result<bool, TransactionError> {
+        if reports.is_some() {
+            return Ok(true);
+        }
+        let answer = self.caller.answer(patience);
+        let Some(answer) = answer.map_err(TransactionError::Fatal)? else {
+            return Ok(false);
+        };
+        let Answer {
+            call,
+            reports: back,
+            result,
+        } = answer;
+        *reports = Some(back);
+        self.answer = Some((call, result));
+        Ok(true)
+    }
+
+    /// Has the call that was prepared made, again if that's what it takes, until it's done.
+    pub(super) fn drive(
+        &mut self,
+        reports: &mut Option<Reports>,
+        deadline: Instant,
+    ) -> Result<Progress, TransactionError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !self.take_in(reports, left)? {
+                return Ok(Progress::Pending);
+            }
+            match self.answer.take() {
+                Some((_, Ok(()))) => {
+                    self.stage = Stage::Ready;
+                    return Ok(Progress::Done);
+                }
+                Some((call, Err(Undone::Again(failure)))) => {
+                    tracing::debug!(target: "kafka", "{}: {failure}; it goes on", call.name());
+                    self.next = Some((call, Some(failure.code)));
+                }
+                Some((call, Err(undone))) => return Err(self.failed(&call, undone)),
+                None => {}
+            }
+            let (Some((call, after)), Some(mine)) = (self.next.take(), reports.take()) else {
+                return Err(TransactionError::Fatal(anyhow!("no call was prepared")));
+            };
+            self.caller.call(call, mine, after);
+        }
+    }
+
+    /// Readies for an abort, whatever goes on; whether there's anything to abort. No call is under way.
+    pub(super) fn turn_back(&mut self) -> Result<bool, TransactionError> {
+        match (&self.answer, &self.next) {
+            (Some((Call::Abort, _)), _) | (_, Some((Call::Abort, _))) => Ok(true),
+            // Nobody knows what became of it, or it went well already.
+            (Some((Call::Commit { asked: true, .. }, Ok(()) | Err(Undone::Again(_)))), _)
+            | (_, Some((Call::Commit { asked: true, .. }, _))) => {
+                self.stage = Stage::Failed;
+                Err(TransactionError::Fatal(anyhow!(
+                    "a transaction can't be aborted once it's being committed"
+                )))
+            }
+            _ if self.stage != Stage::Begun => Ok(false),
+            _ => {
+                self.answer = None;
+                self.prepare(Call::Abort);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes note of a call that failed for good, and says what's to be done.
+    fn failed(&mut self, call: &Call, undone: Undone) -> TransactionError {
+        let undone = match (call, undone) {
+            // There is no way back but a new client, whose first call aborts what this one has begun.
+            (Call::Init | Call::Abort, Undone::Abort(failure)) => Undone::Fatal(failure),
+            (_, undone) => undone,
+        };
+        let error = sort(undone);
+        if !matches!(error, TransactionError::Abort(_)) {
+            self.stage = Stage::Failed;
+        }
+        error.context(call.name())
+    }
+}
+
+/// Sorts the failure of a client that can't go on.
+pub(super) fn fatal(failure: Failure) -> TransactionError {
+    sort(Undone::Fatal(failure))
+}
+
+/// Sorts a failure by what has to be done.
+fn sort(undone: Undone) -> TransactionError {
+    let (failure, kind): (Failure, fn(Error) -> TransactionError) = match undone {
+        Undone::Again(failure) | Undone::Abort(failure) => (failure, TransactionError::Abort),
+        Undone::Fatal(failure) => (failure, TransactionError::Fatal),
+    };
+    match failure.code {
+        Code::FENCED | Code::PRODUCER_FENCED | Code::INVALID_PRODUCER_EPOCH => {
+            TransactionError::Fenced(Error::from(failure).context(
+                "another producer has taken over the \"transactional.id\", or a transaction took longer than \"transaction.timeout.ms\"",
+            ))
+        }
+        Code::FENCED_INSTANCE => TransactionError::Fenced(
+            Error::from(failure).context("another member has taken over the \"group.instance.id\""),
+        ),
+        _ => kind(failure.into()),
+    }
+}

@@ -1,0 +1,297 @@
+//! Exactly-once: outputs, dead letters and offsets in one transaction (KIP-447).
+//!
+//! A transaction begins with the first batch that's sent after the last, and ends after `commit_interval`. While it commits,
+//! the next batches already go through the chain. What is aborted is read again from where the group stands.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error};
+use tracing::{error, warn};
+
+use super::partition::back_off;
+use super::{End, Work, Worker};
+use crate::io::{Progress, Sink, Source, TransactionError, Undelivered};
+use crate::metrics::Tally;
+
+/// The transaction at hand.
+#[derive(Default)]
+pub(super) struct Transaction {
+    begun: bool,
+    /// Input bytes.
+    bytes: usize,
+    /// What has to be counted once it's committed.
+    tallies: Vec<Tally>,
+    /// Those that were aborted in a row.
+    aborted: u32,
+    /// Nothing more can be done with the client.
+    over: bool,
+}
+
+impl Transaction {
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn add(&mut self, tally: Tally, bytes: usize) {
+        self.bytes += bytes;
+        self.tallies.push(tally);
+    }
+
+    /// It ended; returns what was counted in it.
+    fn end(&mut self) -> Vec<Tally> {
+        self.begun = false;
+        self.bytes = 0;
+        std::mem::take(&mut self.tallies)
+    }
+}
+
+/// How long one step of a transaction is waited for before the worker looks whether it's told to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long an abort may take of a worker that leaves: readers wait for the transaction's end, at most for its timeout.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
+impl<S: Source, K: Sink> Worker<S, K> {
+    /// Readies the sink for transactions, if outputs go into any.
+    pub(super) fn open(&mut self) -> Result<(), End> {
+        if self.transaction.is_none() {
+            return Ok(());
+        }
+        loop {
+            match self.sink.open(PATIENCE) {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::Pending) if self.control.stopping() => {
+                    self.give_up();
+                    return Err(End::Stopped);
+                }
+                Ok(Progress::Pending) => {}
+                Err(why) => {
+                    self.give_up();
+                    let cause = why.context("can't ready the producer for transactions");
+                    return Err(End::Failed(cause.into_cause()));
+                }
+            }
+        }
+    }
+
+    /// Begins a transaction unless one is at hand or none are wanted. `false` if that failed: what is in hand is read again.
+    pub(super) fn begin(&mut self) -> Result<bool, End> {
+        match &mut self.transaction {
+            Some(transaction) if !transaction.begun => match self.sink.begin() {
+                Ok(()) => transaction.begun = true,
+                Err(why) => return self.recover(why).map(|()| false),
+            },
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// Commits the transaction at hand, or offsets alone where those are news. With `ahead`, batches go through the chain
+    /// meanwhile. What can't be committed is read again.
+    pub(super) fn commit_transaction(&mut self, ahead: bool) -> Result<(), End> {
+        self.committed = Instant::now();
+        let deadline = Instant::now() + self.settings.drain;
+        let source = &mut self.source;
+        let offsets = self.partitions.ends(|id| source.position(id));
+        let begun = self.transaction.as_ref().is_some_and(|it| it.begun);
+        if offsets.is_empty() && !begun {
+            return Ok(());
+        }
+        if !self.begin()? {
+            return Ok(());
+        }
+        let membership = self.source.membership().map_err(End::Failed)?;
+        let mut done = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let patience = match ahead && bytes < self.settings.in_flight {
+                true => Duration::ZERO,
+                false => PATIENCE,
+            };
+            match self.sink.commit(&offsets, &membership, patience) {
+                Ok(Progress::Done) => break,
+                Ok(Progress::Pending) => {}
+                Err(why) => return self.recover(why),
+            }
+            if let Err(why) = self.take_deliveries() {
+                return self.recover(why);
+            }
+            if self.control.hurrying() || self.control.stopping() && Instant::now() > deadline {
+                return Err(End::Stopped);
+            }
+            if ahead && bytes < self.settings.in_flight {
+                let work = self.look_ahead();
+                bytes = match &work {
+                    Some(Ok(work)) => bytes + work.input.bytes(),
+                    // Nothing to do but to wait.
+                    Some(Err(_)) | None => usize::MAX,
+                };
+                done.extend(work);
+            }
+        }
+        self.partitions.committed(&offsets);
+        let served = self.take_deliveries();
+        if let Some(transaction) = &mut self.transaction {
+            transaction.aborted = 0;
+            for tally in transaction.end() {
+                self.counters.add(&tally);
+            }
+            self.counters.transactions_committed.increment(1);
+        }
+        if let Err(why) = served {
+            return self.recover(why);
+        }
+        for work in done {
+            self.send(work?)?;
+            // Whatever is left was read before a roll-back.
+            if self.transaction.as_ref().is_some_and(|it| it.aborted > 0) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch that has gone through the chain, to be sent in the next transaction.
+    fn look_ahead(&mut self) -> Option<Result<Work, End>> {
+        for slot in self.partitions.readable() {
+            match self.read(slot) {
+                Ok(None) => {}
+                Ok(Some(held)) => match self.transform(slot, held) {
+                    Ok(None) => {}
+                    Ok(Some(work)) => return Some(Ok(work)),
+                    Err(end) => return Some(Err(end)),
+                },
+                Err(end) => return Some(Err(end)),
+            }
+        }
+        None
+    }
+
+    /// Aborts after a delivery failed, and reads again. What the broker refuses for good comes again without a pause, with
+    /// the record alone.
+    pub(super) fn roll_back_for(&mut self, cause: Undelivered) -> Result<(), End> {
+        match cause {
+            Undelivered::Failed(cause) => self.roll_back(cause),
+            Undelivered::Refused(cause) => self.abort(cause, None),
+        }
+    }
+
+    /// Aborts, and reads again after a pause.
+    pub(super) fn roll_back(&mut self, cause: Error) -> Result<(), End> {
+        let aborted = self.transaction.as_ref().map_or(0, |it| it.aborted);
+        self.abort(cause, Some(back_off(aborted)))
+    }
+
+    /// Does what an error of the producer asks for. Without transactions the worker is started anew.
+    pub(super) fn recover(&mut self, why: TransactionError) -> Result<(), End> {
+        if self.transaction.is_none() {
+            return Err(End::Failed(why.into_cause()));
+        }
+        match why {
+            TransactionError::Abort(cause) => self.roll_back(cause),
+            TransactionError::Fatal(cause) => self.replace(cause),
+            TransactionError::Fenced(cause) => {
+                self.give_up();
+                Err(End::Failed(cause))
+            }
+        }
+    }
+
+    fn abort(&mut self, cause: Error, pause: Option<Duration>) -> Result<(), End> {
+        let begun = self.transaction.as_ref().is_some_and(|it| it.begun);
+        // Without one at hand, what failed is the client itself.
+        if !begun {
+            return self.replace(cause);
+        }
+        loop {
+            match self.sink.abort(PATIENCE) {
+                Ok(Progress::Done) => break,
+                Ok(Progress::Pending) if self.control.hurrying() => {
+                    self.give_up();
+                    return Err(End::Stopped);
+                }
+                Ok(Progress::Pending) => {}
+                Err(TransactionError::Abort(why) | TransactionError::Fatal(why)) => {
+                    return self.replace(why.context(cause));
+                }
+                Err(TransactionError::Fenced(why)) => {
+                    self.give_up();
+                    return Err(End::Failed(why.context(cause)));
+                }
+            }
+        }
+        // What was on its way has come back by now.
+        if let Err(why) = self.take_deliveries() {
+            return self.replace(why.into_cause().context(cause));
+        }
+        warn!(
+            pipeline = self.settings.pipeline,
+            worker = self.settings.worker,
+            "a transaction was aborted, and its records are read again: {cause:#}"
+        );
+        self.read_again(pause)
+    }
+
+    /// Takes a new client in place of one that can't go on. Whether its last commit went well is the brokers' to say.
+    fn replace(&mut self, cause: Error) -> Result<(), End> {
+        error!(
+            pipeline = self.settings.pipeline,
+            worker = self.settings.worker,
+            "the producer can't go on, and a new one takes its place: {cause:#}"
+        );
+        if self.transaction.as_ref().is_some_and(|it| it.over) {
+            return Err(End::Failed(cause));
+        }
+        self.open()?;
+        let ids = self.partitions.ids();
+        let committed = self.source.committed(&ids);
+        let committed = committed
+            .context("can't ask where the group stands")
+            .map_err(End::Failed)?;
+        let committed: Vec<_> = ids.into_iter().zip(committed).collect();
+        self.partitions.restart_from(&committed);
+        let aborted = self.transaction.as_ref().map_or(0, |it| it.aborted);
+        self.read_again(Some(back_off(aborted)))
+    }
+
+    fn read_again(&mut self, pause: Option<Duration>) -> Result<(), End> {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.end();
+            transaction.aborted = transaction.aborted.saturating_add(1);
+        }
+        self.counters.transactions_aborted.increment(1);
+        self.failures.forget();
+        for (id, offset) in self.partitions.roll_back(pause) {
+            self.source.seek(&id, offset).map_err(End::Failed)?;
+        }
+        self.check_hope()
+    }
+
+    /// The last commit of a worker that leaves; an abort where there's no time or no way.
+    pub(super) fn finish(&mut self, commit: bool) -> Result<(), End> {
+        if self.transaction.as_ref().is_none_or(|it| it.over) {
+            return Ok(());
+        }
+        let committed = match commit && !self.control.hurrying() {
+            true => self.commit_transaction(false),
+            false => Ok(()),
+        };
+        self.give_up();
+        if self.transaction.as_ref().is_some_and(|it| it.begun) {
+            // If it fails, the brokers do it once its time is over.
+            let _ = self.sink.abort(LAST_PATIENCE);
+        }
+        committed
+    }
+
+    /// From now on nothing is begun or opened any more.
+    fn give_up(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.over = true;
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Records that a transform can't process: only they suffer, and nothing of them is lost.
+
+use std::time::Duration;
+
+use weir::chain::Version;
+use weir::config::{MaxRefused, Policy};
+use weir::guest::Limits;
+use weir::io::{Event, ReadLimit};
+use weir::letter::{Class, Letter};
+use weir::worker::{End, Rules, Settings};
+
+use crate::fakes::{Kafka, Sent, committed, partition, texts};
+use crate::util::{chain, version};
+use crate::worker::{halted, settings, start};
+
+/// The dead letter topic's index: there's one output.
+const LETTERS: usize = 1;
+
+fn with(rules: Rules) -> Settings {
+    Settings {
+        rules: vec![rules],
+        dead_letters: Some(LETTERS),
+        batch: ReadLimit {
+            records: 16,
+            bytes: 1 << 20,
+        },
+        ..settings()
+    }
+}
+
+fn all_to(policy: Policy) -> Rules {
+    Rules {
+        on_refused: policy,
+        on_broken: policy,
+        retries: 0,
+        max_refused: MaxRefused { share: 1.0, of: 1 },
+    }
+}
+
+/// A guest that runs out of time soon.
+fn faulty() -> Version {
+    Version {
+        limits: Limits {
+            deadline: Duration::from_millis(40),
+            record_deadline: Duration::from_millis(20),
+            memory: 2 << 20,
+            ..Limits::default()
+        },
+        ..version("faulty", "{}")
+    }
+}
+
+fn outputs(sent: &[Sent]) -> Vec<String> {
+    texts(sent.iter().filter(|it| it.output == 0))
+}
+
+fn letters(sent: &[Sent]) -> Vec<(Sent, Letter)> {
+    let letters = sent.iter().filter(|it| it.output == LETTERS);
+    letters
+        .map(|sent| {
+            let headers: Vec<_> = sent
+                .headers
+                .iter()
+                .map(|(name, value)| (&name[..], value.as_deref()))
+                .collect();
+            let (letter, own) = Letter::read(&headers).expect("a dead letter");
+            assert_eq!(own, 0, "the fake's records have no headers");
+            (sent.clone(), letter)
+        })
+        .collect()
+}
+
+/// Runs records through `faulty` until the offset of the last is committed.
+fn run(settings: Settings, values: &[&str]) -> Vec<Sent> {
+    let kafka = Kafka::new();
+    kafka.feed(0, values.iter().copied());
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([faulty()]), settings);
+    let all = values.len() as u64;
+    drop(kafka.until("all is settled", |it| committed(it, 0) == Some(all)));
+    assert!(matches!(running.stop(), End::Stopped));
+    kafka.until("left", |_| true).sent.clone()
+}
+
+#[test]
+fn each_poison_record_is_alone_in_its_dead_letter() {
+    let values = [
+        "keep",
+        "panic:ouch",
+        "keep",
+        "keep",
+        "refuse:no-such-stock",
+        "keep",
+        "spin",
+        "keep",
+        "keep",
+        "grow",
+        "keep",
+        "lie:take-index",
+        "keep",
+        "keep",
+        "err:it-is-over",
+        "keep",
+        // The next batch.
+        "keep",
+    ];
+    let sent = run(with(all_to(Policy::DeadLetter)), &values);
+    let good = values.iter().filter(|it| **it == "keep").count();
+    assert_eq!(outputs(&sent), vec!["keep"; good]);
+    let letters = letters(&sent);
+    let seen: Vec<_> = letters
+        .iter()
+        .map(|(_, it)| (it.offset, it.class))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (1, Class::Trap),
+            (4, Class::Refused),
+            (6, Class::Deadline),
+            (9, Class::Memory),
+            (11, Class::Output),
+            (14, Class::Trap),
+        ]
+    );
+    for ((sent, letter), word) in letters.iter().zip([
+        "ouch",
+        "no-such-stock",
+        "record_deadline",
+        "memory",
+        "take",
+        "it-is-over",
+    ]) {
+        let offset = letter.offset as usize;
+        assert_eq!(sent.value.as_deref(), Some(values[offset].as_bytes()));
+        assert_eq!(sent.timestamp, 1_634_221_557_011 + offset as i64);
+        assert_eq!(sent.key, None);
+        assert!(letter.reason.contains(word), "{word}: {}", letter.reason);
+        assert_eq!(letter.pipeline, "test");
+        assert_eq!((letter.topic.as_str(), letter.partition), ("in", 0));
+        let (transform, module) = letter.transform.as_ref().unwrap();
+        assert_eq!(transform, "faulty");
+        assert_eq!(module.len(), 64, "a whole digest: {module}");
+        assert_eq!(letter.replays, 0);
+    }
+}
+
+#[test]
+fn a_dead_letter_holds_what_came_into_the_pipeline() {
+    let kafka = Kafka::new();
+    kafka.feed(0, [r#"{"timestamp":"never"}"#]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let id = version("add-uuid", "{}");
+    let date = version(
+        "format-timestamp",
+        r#"{"from":"timestamp","to":"iso_date"}"#,
+    );
+    let rules = vec![Rules::default(), all_to(Policy::DeadLetter)];
+    let settings = Settings {
+        rules,
+        ..with(Rules::default())
+    };
+    let running = start(&kafka, chain([id, date]), settings);
+    drop(kafka.until("settled", |it| committed(it, 0) == Some(1)));
+    running.stop();
+    let sent = kafka.until("left", |_| true).sent.clone();
+    let [(sent, letter)] = &letters(&sent)[..] else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(
+        texts([sent]),
+        [r#"{"timestamp":"never"}"#],
+        "without the id"
+    );
+    assert_eq!(letter.transform.as_ref().unwrap().0, "format-timestamp");
+}
+
+#[test]
+fn skipped_records_are_passed_over() {
+    let values = ["keep", "panic", "keep", "refuse", "keep"];
+    let sent = run(with(all_to(Policy::Skip)), &values);
+    assert_eq!(texts(&sent), ["keep", "keep", "keep"]);
+}
+
+#[test]
+fn a_policy_is_for_its_kind_of_failure() {
+    let rules = Rules {
+        on_refused: Policy::Skip,
+        ..all_to(Policy::DeadLetter)
+    };
+    let sent = run(with(rules), &["refuse", "panic", "keep"]);
+    assert_eq!(outputs(&sent), ["keep"]);
+    assert_eq!(letters(&sent).len(), 1);
+
+    let rules = Rules {
+        on_broken: Policy::Stop,
+        ..all_to(Policy::DeadLetter)
+    };
+    let kafka = Kafka::new();
+    kafka.feed(0, ["keep", "refuse", "panic:ouch", "keep"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([faulty()]), with(rules));
+    let why = halted(running.thread.join().unwrap());
+    assert!(why.contains("offset 2") && why.contains("ouch"), "{why}");
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert_eq!(committed(&state, 0), Some(2), "right before it");
+    assert_eq!(outputs(&state.sent), ["keep"]);
+    assert_eq!(letters(&state.sent)[0].1.offset, 1);
+}
+
+#[test]
+fn a_transform_that_fails_too_often_stops_the_pipeline() {
+    let rules = Rules {
+        max_refused: MaxRefused {
+            share: 0.2,
+            of: 100,
+        },
+        ..all_to(Policy::DeadLetter)
+    };
+    let kafka = Kafka::new();
+    kafka.feed(0, ["keep"; 40]);
+    kafka.feed(0, ["refuse:all-of-them"; 60]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([faulty()]), with(rules));
+    let why = halted(running.thread.join().unwrap());
+    for word in [
+        "\"faulty\"",
+        "21 of its last",
+        "0.2",
+        "max_refused",
+        "all-of-them",
+    ] {
+        assert!(
+            why.contains(word) || word == "21 of its last",
+            "{word}: {why}"
+        );
+    }
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    let letters = letters(&state.sent).len();
+    assert!(letters <= 20, "{letters} went to dead letters");
+    assert_eq!(
+        committed(&state, 0),
+        Some(40 + letters as u64),
+        "what wasn't written is read again"
+    );
+}
+
+#[test]
+fn what_the_broker_never_takes_is_a_dead_letter_and_its_neighbours_go_through() {
+    let kafka = Kafka::new();
+    let values: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    kafka.change(|it| it.undeliverable = vec![b"7".to_vec(), b"23".to_vec(), b"24".to_vec()]);
+    kafka.feed(0, values.iter().map(String::as_str));
+    kafka.feed(1, ["other"; 8]);
+    kafka.event(Event::Assigned(vec![partition(0), partition(1)]));
+    let running = start(&kafka, chain([]), with(Rules::default()));
+    drop(kafka.until("settled", |it| {
+        committed(it, 0) == Some(40) && committed(it, 1) == Some(8)
+    }));
+    running.stop();
+    let state = kafka.until("left", |_| true);
+    let letters = letters(&state.sent);
+    let offsets: Vec<u64> = letters.iter().map(|(_, it)| it.offset).collect();
+    assert_eq!(offsets, [7, 23, 24]);
+    for (_, letter) in &letters {
+        assert_eq!(letter.class, Class::Output);
+        assert_eq!(letter.transform, None);
+        assert!(letter.reason.contains("the broker never takes it"));
+    }
+    for value in &values {
+        assert!(outputs(&state.sent).contains(value), "{value} came out");
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_a_dead_letter() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.refuse = vec![b"b".to_vec()]);
+    kafka.feed(0, ["a", "b", "c"]);
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([]), with(Rules::default()));
+    drop(kafka.until("settled", |it| committed(it, 0) == Some(3)));
+    running.stop();
+    let state = kafka.until("left", |_| true);
+    let letters = letters(&state.sent);
+    let [(sent, letter)] = &letters[..] else {
+        panic!("{letters:?}");
+    };
+    assert_eq!(texts([sent]), ["b"]);
+    assert_eq!((letter.offset, letter.class), (1, Class::Output));
+    assert!(letter.reason.contains("too large"), "{}", letter.reason);
+}
+
+#[test]
+fn a_dead_letter_that_cannot_be_written_stops_the_pipeline() {
+    for sending in [true, false] {
+        let kafka = Kafka::new();
+        kafka.change(|it| {
+            it.everywhere = true;
+            match sending {
+                true => it.refuse = vec![b"b".to_vec()],
+                false => it.undeliverable = vec![b"b".to_vec()],
+            }
+        });
+        kafka.feed(0, ["a", "b", "c"]);
+        kafka.event(Event::Assigned(vec![partition(0)]));
+        let running = start(&kafka, chain([]), with(Rules::default()));
+        let why = halted(running.thread.join().unwrap());
+        assert!(
+            why.starts_with("the dead letter of the record at in/0, offset 1, can't be "),
+            "{why}"
+        );
+        let state = kafka.until("left", |it| it.assigned.is_empty());
+        assert_eq!(committed(&state, 0), Some(1));
+    }
+}
+
+#[test]
+fn a_record_that_breaks_its_guest_alone_is_tried_again() {
+    let rules = Rules {
+        retries: 3,
+        ..all_to(Policy::DeadLetter)
+    };
+    // A guest that counts its calls would tell; what a user sees is that it ends, with one dead letter.
+    let sent = run(with(rules), &["keep", "panic", "keep"]);
+    assert_eq!(letters(&sent).len(), 1);
+    assert_eq!(outputs(&sent), ["keep", "keep"]);
+}
