@@ -64,6 +64,22 @@ pub fn create_topics(
     Ok(())
 }
 
+/// Waits until every replica of every partition is in sync: then no partition is without a leader when one broker, or
+/// all, are gone, while others have theirs.
+pub fn wait_in_sync(bootstrap: &str) -> Result<(), Error> {
+    let consumer: BaseConsumer = client(bootstrap).create()?;
+    eventually("all replicas in sync", DEADLINE, || {
+        let Ok(metadata) = consumer.fetch_metadata(None, PATIENCE) else {
+            return Ok(None);
+        };
+        let mut partitions = metadata.topics().iter().flat_map(|it| it.partitions());
+        let in_sync = partitions.all(|it| {
+            it.error().is_none() && it.leader() >= 0 && it.isr().len() == it.replicas().len()
+        });
+        Ok(in_sync.then_some(()))
+    })
+}
+
 /// Looks at where a group is in a topic.
 pub struct Group {
     consumer: BaseConsumer,

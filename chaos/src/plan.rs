@@ -105,6 +105,17 @@ impl Fault {
             Fault::MoveLeaders => "leaders move",
         }
     }
+
+    /// Whether it takes partitions from brokers.
+    pub fn is_of_brokers(&self) -> bool {
+        matches!(
+            self,
+            Fault::KillBroker { .. }
+                | Fault::RestartBroker { .. }
+                | Fault::Blackout { .. }
+                | Fault::MoveLeaders
+        )
+    }
 }
 
 impl fmt::Display for Fault {
@@ -188,6 +199,9 @@ impl Plan {
                     _ => Fault::Leave { slot },
                 },
                 72..80 => Fault::KillBroker { broker, down: long },
+                // A broker that hands its partitions over to nobody goes on without them until it ends, and loses markers
+                // of transactions then (KAFKA-20734).
+                80..84 if self.brokers == 1 => continue,
                 80..84 => Fault::RestartBroker { broker },
                 84..90 => Fault::SlowBroker {
                     broker,
@@ -239,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_kind_comes_and_only_what_can_happen() {
-        for (brokers, kinds) in [(1, 11), (3, 12)] {
+        for (brokers, kinds) in [(1, 10), (3, 12)] {
             let mut running: BTreeSet<usize> = (0..PROCESSES).collect();
             let mut seen = BTreeSet::new();
             for step in steps(3, brokers) {

@@ -83,11 +83,20 @@ fn run_in(arguments: &Arguments, folder: &Path) -> Result<bool, Error> {
             break;
         }
     }
-    let Outcome { findings, troubles } = run.finish(ledger, &mut stuck)?;
+    let Outcome {
+        findings,
+        troubles,
+        lost_markers,
+    } = run.finish(ledger, &mut stuck)?;
     println!("\n{} faults", recoveries.count());
     print!("{}\n{}", recoveries.table(), report::findings(&findings));
     for trouble in stuck.iter().chain(&troubles) {
         println!("\n{trouble}");
+    }
+    if lost_markers > 0 {
+        println!(
+            "\nbrokers lost markers of transactions {lost_markers} times (KAFKA-20734): what is said of duplicates is said of them"
+        );
     }
     let once = arguments.delivery == Delivery::ExactlyOnce;
     let violations = findings.violations(once);
@@ -146,6 +155,7 @@ fn start(arguments: &Arguments, ledger: Ledger, folder: &Path) -> Result<Run, Er
 /// What a run comes to.
 struct Outcome {
     findings: Findings,
+    lost_markers: usize,
     troubles: Vec<String>,
 }
 
@@ -174,6 +184,9 @@ impl Run {
 
     /// Makes a fault happen, to its end; what has to recover from then on, or from the kill on.
     fn apply(&mut self, fault: &Fault) -> Result<Recovery, Error> {
+        if fault.is_of_brokers() {
+            kafka::wait_in_sync(&self.cluster.bootstrap())?;
+        }
         let mut recovery = None;
         match *fault {
             Fault::Kill { slot, down } => {
@@ -375,6 +388,7 @@ impl Run {
         })?;
         Ok(Outcome {
             findings: checker.finish()?,
+            lost_markers: cluster.lost_markers()?,
             troubles: fleet.troubles().to_vec(),
         })
     }

@@ -4,13 +4,15 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Error, ensure};
+use anyhow::{Context, Error, anyhow, bail, ensure};
 use rustix::process::Signal;
 
 use super::node::{Node, Setup};
 use super::properties::Properties;
 use super::{jars, port};
+use crate::wait::eventually;
 
 /// A broker of a cluster is one of several on one machine, that move little and start often.
 const BROKER_FLAGS: &[&str] = &["-Xmx384m", "-XX:TieredStopAtLevel=1"];
@@ -20,8 +22,8 @@ const CONTROLLER_FLAGS: &[&str] = &["-Xmx192m", "-XX:TieredStopAtLevel=1"];
 
 /// A running cluster. It ends with this value, or with this process, however that ends.
 ///
-/// One broker is its own controller. Several have one in a process of its own, which stays up: so any of them can be
-/// gone, or all, without an election among controllers. Topics get three replicas, and a record is acknowledged by two.
+/// The controller is a process of its own, which stays up: so any broker can be gone, or all, without an election among
+/// controllers. Topics of three brokers get three replicas, and a record is acknowledged by two.
 ///
 /// A broker is named by its number, from 0; Kafka's id of it is one more.
 #[derive(Debug)]
@@ -29,11 +31,25 @@ pub struct Cluster {
     folder: PathBuf,
     ports: Vec<u16>,
     setups: Vec<Setup>,
-    /// `None` while it is down.
-    brokers: Vec<Option<Node>>,
+    brokers: Vec<State>,
     /// Declared after the brokers, so that it ends after them.
-    _controller: Option<Node>,
+    controller: Node,
 }
+
+#[derive(Debug)]
+enum State {
+    Up(Node),
+    /// It ended as it should, or never began.
+    Down,
+    /// It was killed, when the controller's log was so long.
+    Killed(u64),
+}
+
+/// What a broker's log says then.
+const LOST_MARKERS: &str = "these partitions are likely deleted already and hence can be skipped";
+
+/// How long the controller may take to notice that a broker is gone; it waits for the broker's session to end.
+const FENCING_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How to start a cluster.
 #[derive(Clone, Debug)]
@@ -72,26 +88,53 @@ impl Cluster {
 
     /// Kills a broker as a crash would, and waits until it is gone.
     pub fn kill(&mut self, broker: usize) -> Result<(), Error> {
-        let mut node = self.take(broker)?;
-        node.kill()
+        let length = self.controller.log_length()?;
+        self.take(broker, State::Killed(length))?.kill()
     }
 
     /// Asks a broker to end: it hands its partitions over before, if there's another one.
     pub fn stop(&mut self, broker: usize) -> Result<(), Error> {
-        let mut node = self.take(broker)?;
-        node.stop()
+        self.take(broker, State::Down)?.stop()
     }
 
     /// Starts all brokers that are down, at their old addresses and with the data that they had, and waits until they
     /// serve clients.
+    ///
+    /// A broker that was killed starts once the controller has noticed. One that is back before that serves at first, then
+    /// loses its partitions and gets them again; transactions that end meanwhile lose markers (KAFKA-20734, in 4.3.1), and
+    /// readers of committed records see what was aborted.
     pub fn restart(&mut self) -> Result<(), Error> {
+        for (broker, state) in self.brokers.iter().enumerate() {
+            let State::Killed(length) = *state else {
+                continue;
+            };
+            let noticed = format!("Fencing broker {} at epoch", broker + 1);
+            eventually(&noticed, FENCING_DEADLINE, || {
+                let log = self.controller.log_from(length)?;
+                Ok(log.contains(&noticed).then_some(()))
+            })?;
+        }
         let mut started = Vec::new();
-        for (broker, setup) in self.brokers.iter_mut().zip(&self.setups) {
-            if broker.is_none() {
-                started.push(broker.insert(Node::start(setup)?));
+        for (state, setup) in self.brokers.iter_mut().zip(&self.setups) {
+            if !matches!(state, State::Up(_)) {
+                *state = State::Up(Node::start(setup)?);
+                started.push(state);
             }
         }
-        started.into_iter().try_for_each(Node::wait_started)
+        started.into_iter().try_for_each(|state| match state {
+            State::Up(node) => node.wait_started(),
+            _ => Ok(()),
+        })
+    }
+
+    /// How often brokers ended a transaction without telling a partition of it that had no leader at that moment
+    /// (KAFKA-20734): no client can promise anything then.
+    pub fn lost_markers(&self) -> Result<usize, Error> {
+        let logs = self.setups.iter().map(|setup| {
+            let log = fs::read_to_string(setup.log())?;
+            Ok(log.matches(LOST_MARKERS).count())
+        });
+        logs.sum()
     }
 
     /// Stops a broker's time: its connections stay open, and nothing comes of them.
@@ -154,14 +197,19 @@ impl Cluster {
         Ok(())
     }
 
-    fn take(&mut self, broker: usize) -> Result<Node, Error> {
-        let node = self.brokers.get_mut(broker).and_then(Option::take);
-        node.with_context(|| format!("broker {broker} isn't running"))
+    fn take(&mut self, broker: usize, state: State) -> Result<Node, Error> {
+        self.running(broker)?;
+        match std::mem::replace(&mut self.brokers[broker], state) {
+            State::Up(node) => Ok(node),
+            _ => bail!("broker {broker} isn't running"),
+        }
     }
 
     fn running(&self, broker: usize) -> Result<&Node, Error> {
-        let node = self.brokers.get(broker).and_then(Option::as_ref);
-        node.with_context(|| format!("broker {broker} isn't running"))
+        match self.brokers.get(broker) {
+            Some(State::Up(node)) => Ok(node),
+            _ => bail!("broker {broker} isn't running"),
+        }
     }
 }
 
@@ -176,38 +224,35 @@ fn try_start(options: &ClusterOptions) -> Result<Cluster, Error> {
     };
     let mut setups = Vec::new();
     for (broker, &port) in ports.iter().enumerate() {
-        let properties = match options.brokers {
-            1 => Properties::alone(port, controller_port).prompt(),
-            brokers => Properties::broker(broker + 1, brokers, port, controller_port),
-        };
-        setups.push(setup(&format!("broker-{broker}"), properties, BROKER_FLAGS));
+        setups.push(setup(
+            &format!("broker-{broker}"),
+            Properties::broker(broker + 1, options.brokers, port, controller_port),
+            BROKER_FLAGS,
+        ));
     }
-    let controller = (options.brokers > 1).then(|| {
-        setup(
-            "controller",
-            Properties::controller(controller_port),
-            CONTROLLER_FLAGS,
-        )
-    });
+    let controller = setup(
+        "controller",
+        Properties::controller(controller_port),
+        CONTROLLER_FLAGS,
+    );
     // A second or two for each, most of it Java's start.
     thread::scope(|scope| {
         let writes: Vec<_> = setups
             .iter()
-            .chain(&controller)
+            .chain([&controller])
             .map(|setup| scope.spawn(|| setup.write()))
             .collect();
         writes.into_iter().try_for_each(|it| {
             it.join()
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
+                .unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
         })
     })?;
-    let controller = controller.as_ref().map(Node::start).transpose()?;
     let mut cluster = Cluster {
         folder: options.folder.clone(),
         ports,
-        brokers: setups.iter().map(|_| None).collect(),
+        brokers: setups.iter().map(|_| State::Down).collect(),
         setups,
-        _controller: controller,
+        controller: Node::start(&controller)?,
     };
     cluster.restart()?;
     Ok(cluster)

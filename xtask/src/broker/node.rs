@@ -77,6 +77,11 @@ impl Setup {
         Ok(())
     }
 
+    /// The file that its processes log to, one after another.
+    pub(super) fn log(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.join("server.properties")
     }
@@ -103,7 +108,7 @@ impl Setup {
 impl Node {
     /// Starts the process; see [`wait_started`](Node::wait_started).
     pub(super) fn start(setup: &Setup) -> Result<Node, Error> {
-        let log = setup.folder.join("broker.log");
+        let log = setup.log();
         let output = OpenOptions::new().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("can't write {}", log.display()))?;
         let log_start = output.metadata()?.len();
@@ -171,9 +176,19 @@ impl Node {
         self.child.wait().context("can't wait for the broker")
     }
 
+    /// How long its log is, in bytes.
+    pub(super) fn log_length(&self) -> Result<u64, Error> {
+        Ok(fs::metadata(&self.log)?.len())
+    }
+
     fn own_log(&self) -> Result<String, Error> {
+        self.log_from(self.log_start)
+    }
+
+    /// Its log from a byte on.
+    pub(super) fn log_from(&self, start: u64) -> Result<String, Error> {
         let mut file = File::open(&self.log)?;
-        file.seek(SeekFrom::Start(self.log_start))?;
+        file.seek(SeekFrom::Start(start))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -76,11 +76,6 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
         ))
     }
 
-    /// The same, for a cluster that is to notice crashes within seconds.
-    pub(super) fn prompt(self) -> Properties {
-        Properties(self.0 + PROMPT)
-    }
-
     /// As a file's text.
     pub(super) fn text(&self, data: &str) -> String {
         format!("{}log.dirs={data}\n", self.0)
@@ -123,7 +118,7 @@ mod tests {
     #[test]
     fn no_setting_stands_twice() {
         let all = [
-            Properties::alone(1, 2).prompt(),
+            Properties::alone(1, 2),
             Properties::controller(2),
             Properties::broker(1, 3, 1, 2),
         ];
