@@ -43,6 +43,7 @@ struct Step {
 }
 
 /// The id keys of one partition, one for each step of the chain.
+#[derive(Default)]
 pub struct IdKeys(Vec<Option<[u8; 32]>>);
 
 /// What became of a batch.

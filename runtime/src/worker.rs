@@ -7,6 +7,7 @@ mod control;
 mod failures;
 mod held;
 mod partition;
+mod partitions;
 mod transaction;
 
 use std::collections::HashMap;
@@ -29,7 +30,8 @@ pub use control::Control;
 pub use failures::Rules;
 use failures::{Failures, letter};
 use held::Held;
-use partition::{Partition, Partitions, Sending};
+use partition::{Partition, Sending};
+use partitions::Partitions;
 use transaction::Transaction;
 
 /// How a worker goes about its work.

@@ -67,13 +67,14 @@ fn processes_that_nobody_named_or_gave_a_port_get_along() {
     input.produce(seed::records(0..1_000));
     let pipeline = Pipeline::new("stocks", &input, &output)
         .seed("")
-        .set("workers = 1");
+        .set("workers = 1\ndelivery = \"exactly-once\"\nstatic_membership = true");
     let text = config(&[&pipeline]);
     let mut processes = [
         Weir::start_plain(&scratch, &text),
         Weir::start_plain(&scratch, &text),
     ];
     let mut places = Vec::new();
+    // Once both are ready, both have joined.
     for weir in &mut processes {
         weir.wait_ready();
         let admin = weir.admin().unwrap();
@@ -83,7 +84,7 @@ fn processes_that_nobody_named_or_gave_a_port_get_along() {
     }
     assert_ne!(places[0].0, places[1].0);
     assert_ne!(places[0].1, places[1].1);
-    // They share the work.
+    // They share the work, and neither shuts the other out of the group or of its transactions.
     processes[0].wait_done(&input, pipeline.group());
     seed::check(&input.consume(), &output.consume());
     // A port that was asked for is another matter.
@@ -95,5 +96,6 @@ fn processes_that_nobody_named_or_gave_a_port_get_along() {
     assert!(refused.stderr.contains(&listen), "{}", refused.stderr);
     for weir in &mut processes {
         assert_eq!(weir.terminate(), Some(0));
+        assert!(!weir.log().contains("ERROR"), "{}", weir.log());
     }
 }

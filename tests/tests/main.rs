@@ -20,5 +20,7 @@ mod refusals;
 mod seed_job;
 /// The harness itself: what a test writes is what it reads.
 mod smoke;
+/// What a pipeline's topics must be like, and what is said while they aren't.
+mod topics;
 /// Mistakes in configs and modules, and a Kafka that isn't there yet.
 mod trouble;

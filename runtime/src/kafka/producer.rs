@@ -75,6 +75,14 @@ impl KafkaSink {
 
     fn refuse(&self, record: &Outgoing<'_>, failure: Failure) -> SendError {
         let topic = &self.topics[record.output];
+        if failure.code != Code::QUEUE_FULL
+            && let Some(failure) = self.producer.fatal_error()
+        {
+            return match &self.transactions {
+                Some(_) => SendError::Transaction(fatal(failure)),
+                None => SendError::Fatal(failure.into()),
+            };
+        }
         match failure.code {
             Code::QUEUE_FULL => SendError::Full,
             Code::MSG_SIZE_TOO_LARGE => SendError::Record(anyhow!(
@@ -88,13 +96,6 @@ impl KafkaSink {
             Code::UNKNOWN_TOPIC | Code::UNKNOWN_TOPIC_OR_PART => SendError::Fatal(anyhow!(
                 "there is no topic \"{topic}\"; create it, or check the name"
             )),
-            Code::FATAL => {
-                let failure = self.producer.fatal_error().unwrap_or(failure);
-                match &self.transactions {
-                    Some(_) => SendError::Transaction(fatal(failure)),
-                    None => SendError::Fatal(failure.into()),
-                }
-            }
             Code::STATE if let Some(transactions) = &self.transactions => {
                 SendError::Transaction(match transactions.stage() {
                     Stage::Begun => TransactionError::Abort(anyhow!(

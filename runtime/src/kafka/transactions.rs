@@ -187,6 +187,12 @@ fn sort(undone: Undone) -> TransactionError {
         Code::FENCED_INSTANCE => TransactionError::Fenced(
             Error::from(failure).context("another member has taken over the \"group.instance.id\""),
         ),
+        Code::TRANSACTIONAL_ID_DENIED => kind(Error::from(failure).context(
+            "this user may not write transactions; exactly-once needs Write and Describe on transactional ids that start with \"weir-\"",
+        )),
+        Code::TRANSACTION_TIMEOUT_DENIED => kind(Error::from(failure).context(
+            "the producer's \"transaction.timeout.ms\" is more than the brokers' \"transaction.max.timeout.ms\"; lower it",
+        )),
         _ => kind(failure.into()),
     }
 }

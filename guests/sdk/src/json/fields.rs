@@ -494,6 +494,28 @@ impl<'t> Object<'t, '_> {
         self.found.slots[self.fields.wanted[field] as usize].is_present()
     }
 
+    /// Whether members that don't count, since a later one has the same name, stand before the field or before one of
+    /// the objects around it. They may hold anything. Any edit of the field takes them away, [`Object::remove`] of one
+    /// that isn't there too.
+    ///
+    /// # Panics
+    /// If there is no such field in [`Fields`].
+    #[inline]
+    pub fn is_repeated(&self, field: usize) -> bool {
+        !self.found.earlier.is_empty() && self.has_earlier(self.fields.wanted[field])
+    }
+
+    #[cold]
+    fn has_earlier(&self, mut node: NodeId) -> bool {
+        while node != ROOT {
+            if self.found.earlier.iter().any(|(other, _)| *other == node) {
+                return true;
+            }
+            node = self.fields.nodes[node as usize].parent;
+        }
+        false
+    }
+
     /// The whole object.
     #[inline]
     pub fn root(&self) -> Raw<'t> {

@@ -27,7 +27,8 @@
 //!
 //! # Paths
 //! A path names a field of the object, `"id"`, or of an object inside it, `"meta.id"`. A backslash makes a dot part of
-//! a name: `r"www\.example\.org"`; and `\\` is a backslash. Arrays can't be stepped into.
+//! a name: `r"www\.example\.org"`; and `\\` is a backslash. Arrays can't be stepped into by a path; [`Raw::elements`] goes
+//! through one, and [`Raw::write_elements`] writes one anew, each element perhaps with fields of its own.
 //!
 //! # What is accepted
 //! RFC 8259: one object with nothing but whitespace around it, in UTF-8, without a byte order mark, at most
@@ -36,7 +37,8 @@
 //!
 //! # The same name twice
 //! RFC 8259 leaves it open; here the last one counts, as with most readers. An edit of the field leaves only one: it
-//! changes the last and removes those before it, so that none of them shows what was to be replaced or removed.
+//! changes the last and removes those before it, so that none of them shows what was to be replaced or removed. Where
+//! no edit is made, [`Object::is_repeated`] tells of them.
 
 mod block;
 mod edit;

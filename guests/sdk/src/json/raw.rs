@@ -6,6 +6,7 @@ use std::fmt;
 use super::fields::{Fields, Found};
 use super::scan::{skip_space, string_end, value_end};
 use super::{Error, string};
+use crate::bytes::append;
 
 /// The text of one well-formed JSON value, without the whitespace around it. Read lazily: nothing is parsed before it
 /// is asked for.
@@ -138,6 +139,32 @@ impl<'a> Raw<'a> {
             text: self.0,
             pos: skip_space(self.0, 1),
         })
+    }
+
+    /// Appends the array with each element as `write` appends it, and what stands between the elements as it is. A value
+    /// that isn't an array is appended as it is.
+    ///
+    /// # Errors
+    /// Those of `write`; what has been appended until then stays.
+    pub fn write_elements<E>(
+        &self,
+        out: &mut Vec<u8>,
+        mut write: impl FnMut(Raw<'a>, &mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut copied = 0;
+        if let Some(mut elements) = self.elements() {
+            loop {
+                let start = elements.pos;
+                let Some(element) = elements.next() else {
+                    break;
+                };
+                append(out, &self.0[copied..start]);
+                write(element, out)?;
+                copied = start + element.0.len();
+            }
+        }
+        append(out, &self.0[copied..]);
+        Ok(())
     }
 
     /// The members, if the value is an object: names and values in the order of the text, duplicates included.

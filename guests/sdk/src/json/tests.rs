@@ -673,6 +673,56 @@ fn of_several_fields_of_one_name_the_last_counts_and_an_edit_leaves_no_other() {
 }
 
 #[test]
+fn members_that_do_not_count_are_told_of_and_go_with_any_edit() {
+    let fields = Fields::new(&["a.b"]).expect("a path");
+    let mut found = Found::default();
+    for (text, is_repeated, removed) in [
+        (r#"{"a":{"b":1},"c":2}"#, false, r#"{"a":{},"c":2}"#),
+        (r#"{"a":{"b":1,"b":2}}"#, true, r#"{"a":{}}"#),
+        // The last `a` counts, and has no `b`.
+        (r#"{"a":{"b":1},"a":{"c":3}}"#, true, r#"{"a":{"c":3}}"#),
+        (r#"{"a":{"b":1},"c":2, "a":7}"#, true, r#"{"c":2, "a":7}"#),
+        (r#"{"c":1,"c":2}"#, false, r#"{"c":1,"c":2}"#),
+    ] {
+        let mut object = fields.scan(text.as_bytes(), &mut found).expect("an object");
+        assert_eq!(object.is_repeated(0), is_repeated, "{text}");
+        object.remove(0);
+        let mut out = Vec::new();
+        object.write(&mut out).expect("no error");
+        assert_eq!(String::from_utf8_lossy(&out), removed, "{text}");
+    }
+}
+
+#[test]
+fn elements_are_written_anew_and_nothing_between_them() {
+    let doubled = |text: &str| {
+        let mut out = b"before ".to_vec();
+        let raw = Raw::parse(text.as_bytes()).expect("well-formed");
+        let result = raw.write_elements(&mut out, |element, out| {
+            out.extend_from_slice(&element.as_bytes().repeat(2));
+            match element.is_null() {
+                true => Err("null"),
+                false => Ok(()),
+            }
+        });
+        result.map(|()| String::from_utf8_lossy(&out).into_owned())
+    };
+    for (text, expected) in [
+        ("[]", "before []"),
+        (" [ ] ", "before [ ]"),
+        ("[1]", "before [11]"),
+        (
+            "[ 1 ,\n{\"a\":[2]}\t, \"]\" ]",
+            "before [ 11 ,\n{\"a\":[2]}{\"a\":[2]}\t, \"]\"\"]\" ]",
+        ),
+        ("{\"a\":[1]}", "before {\"a\":[1]}"),
+    ] {
+        assert_eq!(doubled(text).as_deref(), Ok(expected), "{text}");
+    }
+    assert_eq!(doubled("[1,null,2]"), Err("null"));
+}
+
+#[test]
 fn an_edit_of_an_object_wins_over_one_inside() {
     let text = r#"{"a":{"b":1},"c":2}"#;
     let paths = ["a", "a.b", "a.x"];

@@ -118,6 +118,12 @@ impl Code {
     /// As [`Code::PRODUCER_FENCED`], from older brokers and where records are written.
     pub(super) const INVALID_PRODUCER_EPOCH: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
+    /// The user may not use this `transactional.id`.
+    pub(super) const TRANSACTIONAL_ID_DENIED: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    /// Transactions may not take so long.
+    pub(super) const TRANSACTION_TIMEOUT_DENIED: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
     /// Another member has the same `group.instance.id` and came later.
     pub(super) const FENCED_INSTANCE: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID);
@@ -357,6 +363,7 @@ impl Client {
             let again = match code {
                 // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
                 Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR => true,
+                Code::UNSTABLE_OFFSET => true,
                 // With `isolation.level=read_committed` the broker says so instead of an offset that may be changed yet.
                 // The client asks three times within half a second, and leaves the rest to whoever called.
                 code if code.is_none() => list

@@ -35,7 +35,7 @@ pub(in crate::kafka) struct Member {
 }
 
 impl Client {
-    /// A consumer's membership as of now; `None` if it isn't in a group. Waits for librdkafka's threads, not for brokers.
+    /// A consumer's membership as of now; `None` while it isn't in the group. Waits for librdkafka's threads, not for brokers.
     pub(in crate::kafka) fn member(&self) -> Option<Member> {
         // SAFETY: the client lives; the metadata, if there is any, is ours until it's destroyed, and its texts, which are
         // NUL-terminated, as long.
@@ -54,7 +54,8 @@ impl Client {
                 instance: copy(instance),
             };
             sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-            Some(member)
+            // Before the first generation it's -1, and again once the group has put the member out.
+            (member.generation >= 0).then_some(member)
         }
     }
 }
