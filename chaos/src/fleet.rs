@@ -14,7 +14,7 @@ use xtask::wait::eventually;
 use xtask::watchdog::Watchdog;
 
 /// Longer than the drain timeout of the config, and a broker's start.
-const END: Duration = Duration::from_secs(90);
+const END: Duration = Duration::from_secs(60);
 
 /// All processes, by slot: a slot is empty while its process is down.
 pub struct Fleet {
@@ -104,10 +104,13 @@ impl Fleet {
                 "process {slot} was asked to end, and ended with {status}; its log ends:\n{}",
                 process.tail()
             )),
-            Err(_) => self.troubles.push(format!(
-                "process {slot} was asked to end, and hadn't after {END:?}; its log ends:\n{}",
-                process.tail()
-            )),
+            Err(_) => {
+                process.keep_stacks();
+                self.troubles.push(format!(
+                    "process {slot} was asked to end, and hadn't after {END:?}; its log ends:\n{}",
+                    process.tail()
+                ));
+            }
         }
         Ok(())
     }
@@ -163,6 +166,19 @@ impl Process {
         let (_, after) = log.split_once("admin endpoints listen=")?;
         // The end of the line shows that the address is whole.
         after.split_once('\n')?.0.parse().ok()
+    }
+
+    /// Writes down where its threads are, beside its log, if there's a debugger to ask.
+    fn keep_stacks(&self) {
+        let gdb = Command::new("gdb")
+            .args(["-batch", "-ex", "thread apply all backtrace 30", "-p"])
+            .arg(self.child.id().to_string())
+            .stdin(Stdio::null())
+            .output();
+        if let Ok(output) = gdb {
+            // It's an extra; what is wrong is told anyway.
+            let _ = fs::write(self.log.with_file_name("stacks.txt"), output.stdout);
+        }
     }
 
     fn own_log(&self) -> String {
