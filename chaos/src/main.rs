@@ -48,6 +48,9 @@ pub struct Arguments {
     /// Keep the folder of configs, logs and brokers' data also when all went well.
     #[arg(long)]
     pub keep: bool,
+    /// Print the first faults of the seed instead of running them.
+    #[arg(long)]
+    pub plan: bool,
     /// The `weir` to run [default: the one beside this program].
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,

@@ -49,6 +49,18 @@ struct Recovery {
 
 /// Runs and judges; whether all is as promised.
 pub fn run(arguments: &Arguments) -> Result<bool, Error> {
+    if arguments.plan {
+        let plan = Plan::new(arguments.seed, usize::from(arguments.brokers));
+        for (number, step) in (1..).zip(plan.take(arguments.faults.min(20))) {
+            let next = if step.recovers {
+                ""
+            } else {
+                " the next one follows"
+            };
+            println!("{number:4}  {:50}{next}", step.fault.to_string());
+        }
+        return Ok(true);
+    }
     let folder = tempfile::Builder::new().prefix("weir-chaos-").tempdir()?;
     let path = folder.path().to_path_buf();
     let result = run_in(arguments, &path);
