@@ -1,4 +1,4 @@
-//! What guests cost, without a broker: the crossing, each guest of the seed job, the chain of three, and the same
+//! What guests cost, without a broker: the crossing, each guest, the seed job's chain of three, and the same
 //! functions compiled natively, so that the price of the sandbox shows.
 //!
 //! All figures are CPU time of the thread for each record, since a wall clock also counts what else the machine does.
@@ -17,6 +17,8 @@ use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use filter::Filter;
 use format_timestamp::FormatTimestamp;
+use redact::Redact;
+use route::Route;
 use rustix::time::{ClockId, clock_gettime};
 use weir::chain::{Chain, IdKeys, Version};
 use weir::fake::{Generator, Subject};
@@ -47,6 +49,28 @@ const NOTHING: Step = Step("filter", r#"{"keep":"true"}"#);
 /// Needs the keys, and looks at no more than whether they're null.
 const KEYS: Step = Step("filter", r#"{"keep":"record.key != null"}"#);
 
+/// Four rules that look at one field; of five stocks the last two are left.
+const ROUTE: Step = Step(
+    "route",
+    r#"{"rules":[
+        {"when":"stock_name == 'BTC-USD'","to":"btc"},
+        {"when":"stock_name == 'ETH-USD'","to":"eth"},
+        {"when":"stock_name == 'BNB-USD'","to":"default"},
+        {"when":"stock_value < 0.0","to":"default"}
+    ],"default":"other"}"#,
+);
+const MASK: Step = Step(
+    "redact",
+    r#"{"fields":[{"path":"stock_name","action":"mask","keep_last":3},{"path":"stock_value","action":"remove"}]}"#,
+);
+const HASH: Step = Step(
+    "redact",
+    r#"{"fields":[{"path":"stock_name","action":"hash","key":"0123456789abcdef"}]}"#,
+);
+
+/// The outputs that a guest may choose from.
+const OUTPUTS: [&str; 4] = ["default", "btc", "eth", "other"];
+
 /// A module's name and its config.
 #[derive(Clone, Copy)]
 struct Step(&'static str, &'static str);
@@ -68,6 +92,9 @@ fn main() -> Result<()> {
         ("add-uuid", &[ID]),
         ("format-timestamp", &[DATE]),
         ("filter", &[EVEN_ALONE]),
+        ("route", &[ROUTE]),
+        ("redact-mask", &[MASK]),
+        ("redact-hash", &[HASH]),
         ("chain", &[ID, DATE, EVEN]),
     ] {
         for records in BATCHES {
@@ -143,7 +170,7 @@ impl Sandbox {
             module: Module::load(&self.host, &bytes, &limits).with_context(|| name.to_owned())?,
             setup: Setup {
                 config: config.to_owned(),
-                outputs: vec!["default".to_owned()],
+                outputs: OUTPUTS.map(str::to_owned).into(),
             },
             limits,
             ids: Some(Base::new("cluster", "bench", name, None)),
@@ -214,12 +241,14 @@ fn native(&Step(name, config): &Step) -> Result<Native> {
         "add-uuid" => runner::<AddUuid>(config),
         "format-timestamp" => runner::<FormatTimestamp>(config),
         "filter" => runner::<Filter>(config),
+        "route" => runner::<Route>(config),
+        "redact" => runner::<Redact>(config),
         _ => bail!("{name} has no native twin here"),
     }
 }
 
 fn runner<T: Transform + 'static>(config: &str) -> Result<Native> {
-    let mut harness = Harness::<T>::new(config).map_err(Error::msg)?;
+    let mut harness = Harness::<T>::with_outputs(config, &OUTPUTS).map_err(Error::msg)?;
     Ok(Box::new(move |columns| harness.run_batch(columns)))
 }
 

@@ -111,10 +111,7 @@ struct InFlight {
 }
 
 impl Worker {
-    pub fn new(
-        arguments: &Arguments,
-        progress: Arc<Progress>,
-    ) -> Result<Worker, Error> {
+    pub fn new(arguments: &Arguments, progress: Arc<Progress>) -> Result<Worker, Error> {
         let user = [("bootstrap.servers", arguments.bootstrap.as_str())];
         let consumer = consumer_settings(&ConsumerOptions {
             user: &user,

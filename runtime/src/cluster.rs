@@ -78,13 +78,15 @@ impl Cluster {
             .collect();
         let max_message_bytes = admin.max_message_bytes(&names)?;
         if let (Some(topic), Some(&Some(room))) = (&dead_letter, max_message_bytes.last()) {
-            let needed = input_bytes.into_iter().flatten().max().unwrap_or(0) + HEADROOM;
-            ensure!(
-                room >= needed,
-                "the dead letter topic {:?} takes records of {room} bytes (its \"max.message.bytes\"), and has to take the inputs' largest with 64 KiB of headers beside: set it to {needed} or more (kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config max.message.bytes={needed})",
-                topic.name,
-                topic.name
-            );
+            let largest = inputs
+                .iter()
+                .zip(&input_bytes)
+                .filter_map(|(input, bytes)| Some((input, (*bytes)?)))
+                .max_by_key(|(_, bytes)| *bytes);
+            if let Some((input, bytes)) = largest {
+                let servers = pipeline.producer.get("bootstrap.servers").unwrap_or("?");
+                check_room(topic, room, input, bytes, servers)?;
+            }
         }
         for (output, found) in pipeline.outputs.iter().zip(&outputs) {
             if output.partition != Partitioning::Same {
@@ -114,6 +116,25 @@ impl Cluster {
     pub fn input_partitions(&self) -> usize {
         self.inputs.iter().map(|it| it.partitions).sum()
     }
+}
+
+/// A record that can be read must have room to be a dead letter.
+fn check_room(
+    dead_letter: &Topic,
+    room: u64,
+    input: &Topic,
+    bytes: u64,
+    servers: &str,
+) -> Result<()> {
+    let needed = bytes.saturating_add(HEADROOM);
+    ensure!(
+        room >= needed,
+        "the dead letter topic {:?} takes records of {room} bytes (its max.message.bytes), and the input {:?} ones of {bytes}; it needs 64 KiB more than that for the headers: kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {} --add-config max.message.bytes={needed}",
+        dead_letter.name,
+        input.name,
+        dead_letter.name
+    );
+    Ok(())
 }
 
 /// A client for questions about the cluster that these settings lead to, and the cluster's id.
@@ -218,4 +239,46 @@ pub fn pairs(settings: &config::Settings) -> Vec<(&str, &str)> {
         .iter()
         .map(|it| (it.key.as_str(), it.value.as_str()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, Surroundings};
+
+    fn pipeline(lines: &str) -> config::Pipeline {
+        let text = format!(
+            "[kafka]\n\"bootstrap.servers\" = \"x:1\"\n[pipelines.p]\ninput = \"a\"\noutput = \"b\"\n{lines}"
+        );
+        let surroundings = Surroundings {
+            variable: &|_| None,
+            setting: &|_, _, _| Ok(()),
+        };
+        let config = Config::parse(Path::new("weir.toml"), &text, surroundings);
+        config.unwrap().pipelines.remove(0)
+    }
+
+    #[test]
+    fn workers_have_names_where_they_need_them() {
+        let plain = pipeline("");
+        let consumer_of = |it| consumer(it, "blue", 3).unwrap();
+        let producer_of = |it| producer(it, "blue", 3, &[]).unwrap();
+        assert_eq!(consumer_of(&plain).get("group.instance.id"), None);
+        assert_eq!(producer_of(&plain).get("transactional.id"), None);
+        let named =
+            pipeline("group = \"a group\"\ndelivery = \"exactly-once\"\nstatic_membership = true");
+        assert_eq!(
+            consumer_of(&named).get("group.instance.id"),
+            Some("weir-p-blue-3")
+        );
+        let producer = producer_of(&named);
+        assert_eq!(
+            producer.get("transactional.id"),
+            Some("weir-a group-p-blue-3")
+        );
+        // What the rules of the config count with.
+        assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
+    }
 }

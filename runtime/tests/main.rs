@@ -3,6 +3,10 @@
 //! - `fakes`: the source and sink that a test feeds, corks and fails.
 //! - `clusters`: what a pipeline asks of the clusters that it reads from and writes to.
 //! - `guests`: modules that load, modules that don't, and what a broken one does to its host.
+//! - `limits`: every limit, met by a guest that's after it.
+//! - `fuzz`: guests that return any bytes at all.
+//! - `hand`: modules written by hand, for what no Rust guest does.
+//! - `outputs`: guests that choose among outputs, and one that hides things.
 //! - `worker`: what comes out, what is committed, and when.
 //! - `failures`: records that a transform can't process: policies, isolation, dead letters, the circuit breaker.
 //! - `transactions`: exactly-once, and what goes wrong with it.
@@ -11,7 +15,11 @@
 mod clusters;
 mod failures;
 mod fakes;
+mod fuzz;
 mod guests;
+mod hand;
+mod limits;
+mod outputs;
 mod seed;
 mod transactions;
 mod util;

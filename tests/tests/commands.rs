@@ -249,7 +249,7 @@ fn offsets_are_shown_and_reset() {
 #[test]
 fn inspect_shows_what_a_module_is() {
     let scratch = Scratch::new();
-    let guests = ["add-uuid", "format-timestamp", "filter"];
+    let guests = ["add-uuid", "format-timestamp", "filter", "route", "redact"];
     let paths = guests.map(|it| guest(it).to_str().unwrap().to_string());
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let inspected = lines(&run(
@@ -257,7 +257,7 @@ fn inspect_shows_what_a_module_is() {
         0,
         &[&["inspect", "--json"], &paths[..]].concat(),
     ));
-    assert_eq!(inspected.len(), 3);
+    assert_eq!(inspected.len(), guests.len());
     for (module, name) in inspected.iter().zip(guests) {
         assert_eq!(module["name"], name);
         assert_eq!(

@@ -4,12 +4,16 @@
 mod commands;
 /// Crashes, signals, and processes that come and go: nothing is lost.
 mod delivery;
+/// The same, and nothing twice.
+mod exactly_once;
 /// What no transform touches comes out byte for byte.
 mod fidelity;
 /// What is read: several pipelines, patterns, where to start, partitions and topics that come later.
 mod inputs;
 /// Several processes on one host.
 mod instances;
+/// Several outputs of a pipeline, and guests that choose among them and hide things.
+mod outputs;
 /// Partitions and order.
 mod partitions;
 /// Records that more than one test uses.

@@ -1,8 +1,8 @@
 use std::time::{Duration, Instant};
 
 use weir::io::{
-    Delivery, Event, Outgoing, Progress, SendError, Sink, Source, TopicPartition,
-    TransactionError, Undelivered,
+    Delivery, Event, Outgoing, Progress, SendError, Sink, Source, TopicPartition, TransactionError,
+    Undelivered,
 };
 use weir::kafka::{
     Admin, ConsumerOptions, KafkaSink, KafkaSource, ProducerOptions, Start, Waker, admin_settings,

@@ -1,7 +1,7 @@
 //! What a pipeline's topics must be like, and what is said while they aren't.
 
 use serde_json::{Value, json};
-use weir_tests::{Finished, MINUTE, Pipeline, Scratch, Topic, Weir, config};
+use weir_tests::{Finished, MINUTE, Pipeline, Scratch, Topic, Weir, broker, config};
 
 /// `max.message.bytes` of a topic that nobody set it for.
 const DEFAULT: u64 = 1_048_588;
@@ -51,7 +51,8 @@ fn dead_letters_need_room_for_their_headers() {
         .replace(&format!("\"{small}\""), &both);
     let checked = check(&scratch, &pipeline, 2, &[]);
     let advice = format!(
-        "kafka-configs.sh --bootstrap-server SERVERS --alter --entity-type topics --entity-name {dead} --add-config max.message.bytes=2065536"
+        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {dead} --add-config max.message.bytes=2065536",
+        broker().bootstrap()
     );
     let words = [dead.name(), &room, large.name(), "2000000", &advice];
     for words in words {

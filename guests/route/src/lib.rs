@@ -3,7 +3,7 @@
 //!
 //! ```toml
 //! [pipelines.stocks]
-//! output = { other = "stocks.other", btc = "stocks.btc", eth = "stocks.eth" }
+//! output = { default = "stocks", btc = "stocks.btc", eth = "stocks.eth", other = "stocks.other" }
 //!
 //! [[pipelines.stocks.transforms]]
 //! name = "by-name"
@@ -28,7 +28,7 @@
 //! | `tombstones` | what becomes of a null value: `"pass"` (default), `"drop"`, `"refuse"` or `"all"` |
 //!
 //! With `unmatched = "keep"` a record goes where it would have gone without this transform: where an earlier one sent it,
-//! or to the pipeline's first output. Nothing is lost because a rule was forgotten.
+//! or to the pipeline's default output. Nothing is lost because a rule was forgotten.
 //!
 //! `init` refuses expressions that can be seen to be wrong, with line and column; an output that the pipeline doesn't
 //! have; and a rule behind one that always holds. What only shows with a record (a string where a number is needed)

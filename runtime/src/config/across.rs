@@ -8,7 +8,7 @@ use regex::Regex;
 use super::document::{Problems, Text};
 use super::settings::Settings;
 use super::units::show_duration;
-use super::{Input, Pipeline};
+use super::{Delivery, Input, Pipeline};
 
 /// A pipeline, and the places in the file that rules across pipelines point at.
 pub(super) struct Built {
@@ -136,6 +136,26 @@ pub(super) fn check_groups(pipelines: &[Built], problems: &mut Problems) {
                 pipeline.line,
                 format!(
                     "pipelines \"{other}\" and \"{}\" have the same group; they would take each other's partitions: give each a \"group\" of its own",
+                    pipeline.name
+                ),
+            );
+        }
+    }
+}
+
+/// Brokers keep transactions by a name that is made of group and pipeline: `a` and `b-c` make the same as `a-b` and `c`.
+pub(super) fn check_transaction_names(pipelines: &[Built], problems: &mut Problems) {
+    let mut names: BTreeMap<String, &str> = BTreeMap::new();
+    for Built { pipeline, .. } in pipelines {
+        if pipeline.delivery != Delivery::ExactlyOnce {
+            continue;
+        }
+        let name = format!("{}-{}", pipeline.group, pipeline.name);
+        if let Some(other) = names.insert(name, &pipeline.name) {
+            problems.at(
+                pipeline.line,
+                format!(
+                    "the groups and names of pipelines \"{other}\" and \"{}\" make the same \"transactional.id\", and they would shut each other out; give one another \"group\"",
                     pipeline.name
                 ),
             );

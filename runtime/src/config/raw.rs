@@ -80,6 +80,12 @@ pub(super) const TRANSFORM: Section = Section {
         "memory",
         "max_output_bytes",
         "max_output_records",
+        "max_bytes_per_input",
+        "max_records_per_input",
+        "max_table_elements",
+        "max_log_lines",
+        "max_module_bytes",
+        "max_config_bytes",
     ],
 };
 pub(super) const MAX_REFUSED: Section = Section {
@@ -160,6 +166,12 @@ pub(super) struct RawTransform {
     pub(super) memory: Option<Located<ByteSize>>,
     pub(super) max_output_bytes: Option<Located<ByteSize>>,
     pub(super) max_output_records: Option<Located<u64>>,
+    pub(super) max_bytes_per_input: Option<Located<ByteSize>>,
+    pub(super) max_records_per_input: Option<Located<u64>>,
+    pub(super) max_table_elements: Option<Located<u64>>,
+    pub(super) max_log_lines: Option<Located<u64>>,
+    pub(super) max_module_bytes: Option<Located<ByteSize>>,
+    pub(super) max_config_bytes: Option<Located<ByteSize>>,
 }
 
 /// Reads what was typed.
@@ -316,5 +328,11 @@ fn read_transform(
         memory: table.size("memory"),
         max_output_bytes: table.size("max_output_bytes"),
         max_output_records: table.count("max_output_records"),
+        max_bytes_per_input: table.size("max_bytes_per_input"),
+        max_records_per_input: table.count("max_records_per_input"),
+        max_table_elements: table.count("max_table_elements"),
+        max_log_lines: table.count("max_log_lines"),
+        max_module_bytes: table.size("max_module_bytes"),
+        max_config_bytes: table.size("max_config_bytes"),
     }
 }

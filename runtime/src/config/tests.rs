@@ -199,7 +199,7 @@ start = "latest"
         memory: 2 << 20,
         max_output_bytes: 3_000_000,
         max_output_records: 10,
-        ..Limits::default()
+        ..Limits::DEFAULT
     };
     assert_eq!(b.transforms[0].limits, limits);
     assert_eq!(b.transforms[0].ids, Ids::Random);

@@ -103,7 +103,51 @@ fn build_transform(
             1..=10_000_000,
             problems,
         ),
-        ..default
+        max_bytes_per_input: bounded_size(
+            "max_bytes_per_input",
+            raw.max_bytes_per_input,
+            size(default.max_bytes_per_input),
+            ByteSize::kib(1)..=ByteSize::mib(2_048),
+            problems,
+        )
+        .as_usize(),
+        max_records_per_input: bounded_count(
+            "max_records_per_input",
+            raw.max_records_per_input,
+            default.max_records_per_input,
+            1..=10_000_000,
+            problems,
+        ),
+        max_table_elements: bounded_count(
+            "max_table_elements",
+            raw.max_table_elements,
+            default.max_table_elements,
+            1..=10_000_000,
+            problems,
+        ),
+        max_log_lines: bounded_count(
+            "max_log_lines",
+            raw.max_log_lines,
+            default.max_log_lines,
+            0..=1_000_000,
+            problems,
+        ),
+        max_module_bytes: bounded_size(
+            "max_module_bytes",
+            raw.max_module_bytes,
+            size(default.max_module_bytes),
+            ByteSize::kib(1)..=ByteSize::mib(1_024),
+            problems,
+        )
+        .as_usize(),
+        max_config_bytes: bounded_size(
+            "max_config_bytes",
+            raw.max_config_bytes,
+            size(default.max_config_bytes),
+            ByteSize::kib(1)..=ByteSize::mib(64),
+            problems,
+        )
+        .as_usize(),
     };
     check_limits(&raw, &limits, around.batch, problems);
     let on_refused = build_policy("on_refused", raw.on_refused, around, problems);

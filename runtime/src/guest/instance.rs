@@ -222,7 +222,11 @@ impl Live {
         });
         store.set_epoch_deadline(1);
         let instance = pre.instantiate(&mut store);
-        let instance = instance.map_err(|error| Live::fault(&mut store, &error))?;
+        let instance = instance.map_err(|error| match Live::fault(&mut store, &error) {
+            // It has returned nothing yet: it's built in a way that no guest may be.
+            Fault::Output(why) => Fault::Trap(why),
+            fault => fault,
+        })?;
         let mut live = Live { store, instance };
         let answer = live.call(Deadline::of(limits), first)?;
         Ok((live, answer))

@@ -37,6 +37,22 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Room for a batch of 1 MiB to grow sixteenfold and for a record of Kafka's default maximum (1 MiB) to grow
+    /// eightfold, and a deadline a thousand times what such a batch takes. The largest of our own modules is below 1 MiB.
+    pub const DEFAULT: Limits = Limits {
+        deadline: Duration::from_secs(1),
+        record_deadline: Duration::from_millis(100),
+        memory: 64 << 20,
+        max_table_elements: 100_000,
+        max_output_bytes: 16 << 20,
+        max_output_records: 100_000,
+        max_bytes_per_input: 8 << 20,
+        max_records_per_input: 10_000,
+        max_log_lines: 100,
+        max_module_bytes: 64 << 20,
+        max_config_bytes: 1 << 20,
+    };
+
     /// The deadline of a call with so many records where a call with `full` has all of `deadline`: a half gets half, so
     /// that looking for a poison record costs no more than a few full batches do.
     pub fn deadline_for(&self, records: usize, full: usize) -> Duration {
@@ -49,22 +65,8 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Room for a batch of 1 MiB to grow sixteenfold and for a record of Kafka's default maximum (1 MiB) to grow
-    /// eightfold, and a deadline a thousand times what such a batch takes. The largest of our own modules is below 1 MiB.
     fn default() -> Limits {
-        Limits {
-            deadline: Duration::from_secs(1),
-            record_deadline: Duration::from_millis(100),
-            memory: 64 << 20,
-            max_table_elements: 100_000,
-            max_output_bytes: 16 << 20,
-            max_output_records: 100_000,
-            max_bytes_per_input: 8 << 20,
-            max_records_per_input: 10_000,
-            max_log_lines: 100,
-            max_module_bytes: 64 << 20,
-            max_config_bytes: 1 << 20,
-        }
+        Limits::DEFAULT
     }
 }
 

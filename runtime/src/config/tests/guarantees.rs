@@ -27,6 +27,12 @@ record_deadline = "1s"
 name = "date"
 module = "format-timestamp.wasm"
 deadline = "20ms"
+max_bytes_per_input = "2MiB"
+max_records_per_input = 1
+max_table_elements = 2
+max_log_lines = 0
+max_module_bytes = "3MiB"
+max_config_bytes = "4KiB"
 [pipelines.stocks.transforms.max_refused]
 share = 1
 "#;
@@ -89,7 +95,18 @@ fn every_key_has_its_effect() {
     let policies = (date.on_refused, date.on_broken);
     assert_eq!(policies, (Policy::DeadLetter, Policy::DeadLetter));
     assert_eq!(date.max_refused, max_refused(1.0, 1_000));
-    assert_eq!(date.limits.record_deadline, Duration::from_millis(20));
+    let limits = Limits {
+        deadline: Duration::from_millis(20),
+        record_deadline: Duration::from_millis(20),
+        max_bytes_per_input: 2 << 20,
+        max_records_per_input: 1,
+        max_table_elements: 2,
+        max_log_lines: 0,
+        max_module_bytes: 3 << 20,
+        max_config_bytes: 4 << 10,
+        ..Limits::DEFAULT
+    };
+    assert_eq!(date.limits, limits);
 }
 
 #[test]
@@ -274,6 +291,23 @@ fn exactly_once_has_its_rules() {
         ),
         1,
     ));
+}
+
+#[test]
+fn transactions_have_names_of_their_own() {
+    let pipeline = |name: &str, group: &str| {
+        format!(
+            "[pipelines.{name}]\ngroup = '{group}'\ninput = 'a'\noutput = 'b'\ndelivery = 'exactly-once'\n"
+        )
+    };
+    let kafka = "[kafka]\n'bootstrap.servers' = 'localhost:9092'\n";
+    good(&[kafka, &pipeline("b-c", "a"), &pipeline("c", "a-d")].concat());
+    check_all(
+        &[kafka, &pipeline("b-c", "a"), &pipeline("c", "a-b")].concat(),
+        &[
+            r#"etc/weir.toml:8: the groups and names of pipelines "b-c" and "c" make the same "transactional.id", and they would shut each other out; give one another "group""#,
+        ],
+    );
 }
 
 #[test]
