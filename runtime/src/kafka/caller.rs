@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error};
 
-use super::ffi::{Code, Member, PartitionList, Reports, Undone};
+use super::ffi::{Code, Failure, Member, PartitionList, Reports, Undone};
 use super::wake::Waker;
 
 /// What is to be done.
@@ -137,6 +137,14 @@ fn make(call: &mut Call, reports: &mut Reports) -> Result<(), Undone> {
     match call {
         Call::Init => reports.init_transactions(Caller::TIMEOUT),
         Call::Commit { offsets, asked } => {
+            // First, though a commit would do it too: a broker that's still ending the last transaction has a partition
+            // wait 20 ms, and offsets 100 ms (`retry.backoff.ms`).
+            if !*asked && !reports.flush(Caller::TIMEOUT) {
+                return Err(Undone::Again(Failure {
+                    code: Code::TIMED_OUT,
+                    text: "not all records are delivered yet".to_string(),
+                }));
+            }
             if let Some((list, member)) = offsets {
                 reports.send_offsets(list, member)?;
             }
