@@ -1,11 +1,12 @@
 //! A transactional producer's calls that wait for brokers, on a thread of their own.
 //!
-//! librdkafka's calls block. Each takes a timeout and may be made again afterwards, but they are made for long ones: the
-//! answer of a call that was given up can be taken for the answer of the next one's first step, which then is never
-//! sent. Measured with timeouts of 0 to 2 ms, most transactions fail that way with \"Operation not valid in state ...\";
-//! rdkafka.h recommends to wait for as long as the transaction may last. And an offset's way into the transaction can't
-//! be resumed at all: it waits for two brokers, whatever the timeout. So a thread makes the calls, gives them time, and
-//! wakes the worker when there's an answer.
+//! librdkafka's calls block. Each takes a timeout and may be made again afterwards, but rdkafka.h says to wait for as
+//! long as the transaction may last, and rightly: the answer to a call that was given up can come while the next one is
+//! made, and be taken for an answer to that. Measured with librdkafka 2.12.1, 10,000 commits each: called again and again
+//! with a timeout of 0, it ends the process by an assertion ("Invalid transaction state transition"); with 2 ms, one
+//! transaction was begun that wasn't; with 5 s, all went well. And an offset's way into the transaction can't be resumed
+//! at all: it waits for two brokers, whatever the timeout. So a thread makes the calls, gives them time, and wakes the
+//! worker when there's an answer.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};

@@ -6,6 +6,7 @@ use anyhow::{Error, anyhow};
 
 use super::caller::{Answer, Call, Caller};
 use super::ffi::{Code, Failure, Reports, Undone};
+use super::fold::Fold;
 use super::wake::Waker;
 use crate::io::{Progress, TransactionError};
 
@@ -19,6 +20,8 @@ pub(super) struct Transactions {
     answer: Option<(Call, Result<(), Undone>)>,
     /// How long a call may be under way before it's given up with its client.
     patience: Duration,
+    /// What has been said of calls that go on.
+    fold: Fold,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,7 @@ impl Transactions {
             next: None,
             answer: None,
             patience: timeout + Transactions::SLACK,
+            fold: Fold::default(),
         })
     }
 
@@ -144,7 +148,9 @@ impl Transactions {
                     return Ok(Progress::Done);
                 }
                 Some((call, Err(Undone::Again(failure)))) => {
-                    tracing::debug!(target: "kafka", "{}: {failure}; it goes on", call.name());
+                    if self.fold.tells(failure.code, Instant::now()) {
+                        tracing::warn!(target: "kafka", "{}: {failure}; it goes on", call.name());
+                    }
                     self.next = Some((call, Some(failure.code)));
                 }
                 Some((call, Err(undone))) => return Err(self.failed(&call, undone)),

@@ -578,7 +578,8 @@ impl fmt::Display for ErrorText {
 
 /// librdkafka's log lines, from any of its threads.
 ///
-/// What has to do with a broker's connection also comes as an event, so that here it's a line for debugging.
+/// What has to do with a broker's connection also comes as an event, and what has to do with a transaction as the answer
+/// to a call, so that here these are lines for debugging.
 ///
 /// # Safety
 /// For librdkafka alone to call: the texts are NUL-terminated and live during the call; `client` is null or lives.
@@ -598,7 +599,9 @@ unsafe extern "C" fn log(
     };
     // syslog's levels: 3 is an error, 4 a warning, 5 a notice, 6 for information.
     match (facility.as_str(), level) {
-        ("FAIL" | "ERROR", _) => tracing::debug!(target: "kafka", client, facility, "{line}"),
+        ("FAIL" | "ERROR" | "TXNERR" | "GETPID" | "ADDPARTS" | "ADDOFFSETS", _) => {
+            tracing::debug!(target: "kafka", client, facility, "{line}")
+        }
         (_, ..=3) => tracing::error!(target: "kafka", client, facility, "{line}"),
         (_, 4) => tracing::warn!(target: "kafka", client, facility, "{line}"),
         (_, 5) => tracing::info!(target: "kafka", client, facility, "{line}"),
