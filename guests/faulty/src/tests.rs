@@ -146,7 +146,10 @@ fn errors_and_configs_come_back_as_asked_for() {
 #[test]
 fn the_verb_may_stand_in_a_field() {
     let mark = Some("\"act\":\"");
-    assert_eq!(verb_in("{\"n\":1,\"act\":\"trap\",\"m\":\"x\"}", mark), "trap");
+    assert_eq!(
+        verb_in("{\"n\":1,\"act\":\"trap\",\"m\":\"x\"}", mark),
+        "trap"
+    );
     assert_eq!(verb_in("{\"n\":1}", mark), "keep");
     assert_eq!(verb_in("spin 1", None), "spin 1");
 }

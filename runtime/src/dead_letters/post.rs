@@ -96,7 +96,8 @@ impl Post {
                 // Once it's being committed it can't be; then the error at hand is the one to tell.
                 let aborted = self.finish("aborting", |sink| sink.abort(TICK));
                 match (unposted, aborted) {
-                    (Unposted::Refused(..), Err(why)) => Err(self.explain(why).into()),
+                    (_, Err(why @ TransactionError::Fenced(_)))
+                    | (Unposted::Refused(_), Err(why)) => Err(self.explain(why).into()),
                     (unposted, _) => Err(unposted),
                 }
             }
@@ -138,10 +139,14 @@ impl Post {
         }
         // Whatever came of it: what was sent along with a refused record fails with it, and may say so before.
         let drained = self.drain(&mut flight);
-        match (flight.refused, flight.failed) {
-            (Some(why), _) => Err(Unposted::Refused(why)),
-            (None, Some(why)) => Err(why.context("a record wasn't delivered").into()),
-            (None, None) => sent.and(drained),
+        if let Some(why) = flight.refused {
+            return Err(Unposted::Refused(why));
+        }
+        // What the client says of itself tells more than what became of its records.
+        drained.and(sent)?;
+        match flight.failed {
+            Some(why) => Err(why.context("a record wasn't delivered").into()),
+            None => Ok(()),
         }
     }
 

@@ -238,7 +238,7 @@ impl Run<'_, '_> {
             }
             Err(Unposted::Failed(why)) => return Err(why),
             // The brokers fail what was sent along with a refused record too: each by itself shows which one it is.
-            Err(Unposted::Refused(..)) => {
+            Err(Unposted::Refused(_)) => {
                 self.one_by_one(partition, walk, steps, &entries, &mut outcomes)?;
             }
         }
