@@ -180,6 +180,15 @@ fn all(topics: Vec<Result<Topic>>) -> Result<Vec<Topic>> {
     topics.into_iter().collect()
 }
 
+/// The `max.message.bytes` of topics that the pipeline writes to, where the cluster says.
+pub fn max_message_bytes(
+    pipeline: &config::Pipeline,
+    topics: &[String],
+) -> Result<Vec<Option<u64>>> {
+    let (admin, _) = open(&pipeline.producer)?;
+    admin.max_message_bytes(topics)
+}
+
 /// What the consumer of a worker is made with.
 pub fn consumer(
     pipeline: &config::Pipeline,

@@ -299,23 +299,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// Holds the halves of a batch that a guest broke on, or the record once more that's alone. When its tries are over it
     /// has failed.
     fn isolate(&mut self, slot: u32, held: &Held, broken: Broken) -> Option<Processed> {
-        let Broken {
-            step,
-            fault,
-            offsets: (first, last),
-        } = broken;
+        let step = broken.step;
         if let Some(counters) = self.counters.transforms.get(step) {
-            counters.limit_hit(&fault);
+            counters.limit_hit(&broken.fault);
         }
         let partition = self.partitions.get_mut(slot)?;
         if held.batch.len() > 1 {
             if held.full == 0 {
-                let transform = failures::name(&self.chain, step);
-                let (pipeline, id) = (&self.settings.pipeline, &partition.id);
-                warn!(
-                    pipeline,
-                    "transform {transform} broke on a record of {id}, offsets {first} to {last}, which is looked for now: {fault}"
-                );
+                self.failures
+                    .tell_broken(&partition.id, &self.chain, &broken);
             }
             let (one, other) = held.halves();
             partition.hold(other);
@@ -331,13 +323,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return None;
         }
         if let Some(counters) = self.counters.transforms.get(step) {
-            counters.broken(&fault);
+            counters.broken(&broken.fault);
         }
         Some(nothing_but(Failed {
-            offset: first,
+            offset: broken.offsets.0,
             step: Some(step),
-            class: fault.class(),
-            reason: fault.to_string(),
+            class: broken.fault.class(),
+            reason: broken.fault.to_string(),
         }))
     }
 

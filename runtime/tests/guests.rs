@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use weir::guest::{
-    Compiler, Fault, Guest, Host, Level, Limits, Module, Output, Setup, Shape, imports,
-};
+use weir::guest::{Compiler, Fault, Guest, Host, Limits, Module, Output, Shape, imports};
 
 use crate::util::{batch, host, module, setup, texts, wasm};
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod demo;
 mod guests;
 mod kafka;
@@ -35,6 +36,7 @@ enum Task {
     Test(test::Arguments),
     Kafka(kafka::Arguments),
     Bench(bench::Arguments),
+    Chaos(chaos::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +56,6 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Kafka(arguments) => kafka::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Chaos(arguments) => chaos::run(&arguments),
     }
 }

@@ -8,7 +8,7 @@ use xtask::broker;
 
 use crate::cargo::{self, Workspace};
 use crate::machine::{self, Need};
-use crate::{guests, tidy};
+use crate::{chaos, guests, tidy};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,8 @@ enum Ring {
     Runtime,
     /// The program against a real Kafka, which is brought here unless WEIR_TEST_BOOTSTRAP names one.
     Kafka,
+    /// Processes and brokers that crash, a fixed choice of them, and what becomes of every record.
+    Chaos,
 }
 
 /// Runs the task: every ring, also after one failed, and a line for each at the end.
@@ -95,6 +97,7 @@ fn run_ring(ring: Ring, filter: Option<&str>) -> Result<(), Error> {
             let cores = std::thread::available_parallelism()?.get();
             integration("weir-tests", Some(cores * 2), filter)
         }
+        Ring::Chaos => chaos::check(),
     }
 }
 
@@ -148,7 +151,7 @@ fn rings(named: &[Ring]) -> Vec<Ring> {
 
 fn needs(rings: &[Ring]) -> Vec<Need> {
     let mut needs = vec![Need::Build];
-    if rings.contains(&Ring::Kafka) && !external_broker() {
+    if rings.contains(&Ring::Chaos) || rings.contains(&Ring::Kafka) && !external_broker() {
         needs.push(Need::Kafka);
     }
     needs
@@ -174,7 +177,13 @@ mod tests {
 
     #[test]
     fn rings_run_in_their_order_and_once() {
-        let all = [Ring::Tidy, Ring::Units, Ring::Runtime, Ring::Kafka];
+        let all = [
+            Ring::Tidy,
+            Ring::Units,
+            Ring::Runtime,
+            Ring::Kafka,
+            Ring::Chaos,
+        ];
         assert_eq!(rings(&[]), all);
         let named = [Ring::Kafka, Ring::Units, Ring::Kafka];
         assert_eq!(rings(&named), [Ring::Units, Ring::Kafka]);

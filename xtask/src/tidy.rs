@@ -22,7 +22,7 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule {
         word: "wasmtime::",
-        within: &["runtime/", "tests/", "xtask/", "bench/"],
+        within: &["runtime/", "tests/", "xtask/", "bench/", "chaos/"],
         except: &["runtime/src/guest/"],
         why: "wasmtime is named only under runtime/src/guest",
     },
@@ -30,17 +30,17 @@ const RULES: &[Rule] = &[
         word: "rdkafka::",
         within: &["runtime/", "xtask/"],
         except: &["runtime/src/kafka/"],
-        why: "rdkafka is named only under runtime/src/kafka (and by the tests' harness and the yardstick)",
+        why: "rdkafka is named only under runtime/src/kafka (and by the tests' harness, the chaos runs and the yardstick)",
     },
     Rule {
         word: "rdkafka_sys::",
         within: &["runtime/", "xtask/"],
         except: &["runtime/src/kafka/"],
-        why: "rdkafka-sys is named only under runtime/src/kafka (and by the tests' harness and the yardstick)",
+        why: "rdkafka-sys is named only under runtime/src/kafka (and by the tests' harness, the chaos runs and the yardstick)",
     },
     Rule {
         word: "axum::",
-        within: &["runtime/", "tests/", "xtask/", "bench/"],
+        within: &["runtime/", "tests/", "xtask/", "bench/", "chaos/"],
         except: &["runtime/src/admin/"],
         why: "axum is named only under runtime/src/admin",
     },
@@ -280,7 +280,7 @@ mod tests {
             "use axum::Router;\n\nuse rdkafka::ClientConfig;\n",
             &[
                 "runtime/src/admin/mod.rs:3: rdkafka is named only under runtime/src/kafka \
-               (and by the tests' harness and the yardstick)",
+               (and by the tests' harness, the chaos runs and the yardstick)",
             ],
         );
     }

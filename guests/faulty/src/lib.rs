@@ -19,15 +19,16 @@
 //! The verb ends at the first space, so that a value can be padded to any size. Other values, and null, are refused.
 //!
 //! The config's `init` says what `init` does: `ok` (default), `refuse`, `panic`, `trap`, `spin`, `grow`, `stack`. `needs`
-//! lists the columns that it asks for (`["values"]`). With `by_name` no value is a verb: each record goes to the output
-//! that its value names, by the SDK's `set_output`.
+//! lists the columns that it asks for (`["values"]`). With `field` the value is a JSON object and the verb is the string in
+//! that field of it, which stands there without escapes; a record without the field goes on. With `by_name` no value is a
+//! verb: each record goes to the output that its value names, by the SDK's `set_output`.
 
 mod by_name;
 mod lies;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 
 use weir_guest::LogLevel;
@@ -46,6 +47,8 @@ weir_guest::bindings::export_guest!(Faulty with_types_in weir_guest::bindings);
 thread_local! {
     /// The batches that this instance has been given.
     static BATCHES: Cell<u64> = const { Cell::new(0) };
+    /// What stands before the verb, if it stands in a field: `"FIELD":"`.
+    static MARK: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -53,6 +56,7 @@ thread_local! {
 struct Config {
     init: Init,
     needs: Option<Vec<Need>>,
+    field: Option<String>,
     by_name: bool,
 }
 
@@ -103,6 +107,7 @@ impl Guest for Faulty {
             Init::Grow => grow(),
             Init::Stack => drop(recurse(0)),
         }
+        MARK.set(config.field.map(|field| format!("\"{field}\":\"")));
         if config.by_name {
             return by_name::init(setup.outputs);
         }
@@ -140,6 +145,7 @@ fn transform(batch: &Batch) -> Result<Output, String> {
             false => batch.values.get(index as usize),
         };
         let text = String::from_utf8_lossy(value.unwrap_or(b"null"));
+        let text = MARK.with_borrow(|mark| verb_in(&text, mark.as_deref()).to_owned());
         let verb = text.split(' ').next().unwrap_or_default();
         let (verb, argument) = match verb.split_once(':') {
             Some((verb, argument)) => (verb, Some(argument)),
@@ -205,6 +211,17 @@ fn transform(batch: &Batch) -> Result<Output, String> {
         lies::tell(&lie, index, batch, &mut output)?;
     }
     Ok(output)
+}
+
+/// The value, or what stands in it between the mark and the next quote.
+fn verb_in<'a>(text: &'a str, mark: Option<&str>) -> &'a str {
+    let Some(mark) = mark else {
+        return text;
+    };
+    match text.split_once(mark) {
+        Some((_, after)) => after.split('"').next().unwrap_or_default(),
+        None => "keep",
+    }
 }
 
 fn empty_output() -> Output {

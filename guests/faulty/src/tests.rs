@@ -3,7 +3,7 @@
 use weir_guest::bindings::{Batch, Column, Guest, Needs, Output, Setup};
 use weir_guest::testing::check;
 
-use crate::{Faulty, LIES, empty_column, empty_headers, transform};
+use crate::{Faulty, LIES, empty_column, empty_headers, transform, verb_in};
 
 fn batch(verbs: &[&str]) -> Batch {
     let mut values = empty_column();
@@ -141,4 +141,15 @@ fn errors_and_configs_come_back_as_asked_for() {
         Err("config field `init`: refused, as it asks for".to_owned())
     );
     assert!(init(r#"{"nit":"ok"}"#).is_err());
+}
+
+#[test]
+fn the_verb_may_stand_in_a_field() {
+    let mark = Some("\"act\":\"");
+    assert_eq!(
+        verb_in("{\"n\":1,\"act\":\"trap\",\"m\":\"x\"}", mark),
+        "trap"
+    );
+    assert_eq!(verb_in("{\"n\":1}", mark), "keep");
+    assert_eq!(verb_in("spin 1", None), "spin 1");
 }

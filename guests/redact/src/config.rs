@@ -97,7 +97,7 @@ pub enum Part {
     /// It's bytes or text.
     Whole(Action),
     /// It's JSON.
-    Json(Plan),
+    Json(Box<Plan>),
 }
 
 /// The entries of a key or header, in the making.
@@ -201,7 +201,7 @@ impl Config {
                 Entries::Whole(action) => Part::Whole(action),
                 Entries::Paths(tree) => {
                     let before = format!("{shown}'s ");
-                    Part::Json(tree.plan(&shown, &before, is_missing_refused)?)
+                    Part::Json(Box::new(tree.plan(&shown, &before, is_missing_refused)?))
                 }
             })
         };

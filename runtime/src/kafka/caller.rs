@@ -9,11 +9,11 @@
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error};
 
-use super::ffi::{Code, Member, PartitionList, Reports, Undone};
+use super::ffi::{Code, Failure, Member, PartitionList, Reports, Undone};
 use super::wake::Waker;
 
 /// What is to be done.
@@ -58,12 +58,15 @@ pub(super) struct Caller {
     calls: Option<Sender<(Call, Reports, Duration)>>,
     answers: Receiver<Answer>,
     thread: Option<JoinHandle<()>>,
+    /// Since when a call is under way.
+    since: Option<Instant>,
 }
 
 impl Caller {
-    /// How long one call may take before its answer is that it goes on. On drop that's how long to wait for it, or for as
-    /// long as offsets take (see [`Reports::send_offsets`]).
+    /// How long one call may take before its answer is that it goes on.
     const TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long to wait on drop for a call that's under way.
+    const LAST_PATIENCE: Duration = Duration::from_secs(6);
     /// Before what failed in a way that may pass is tried again.
     const PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,11 +83,25 @@ impl Caller {
             calls: Some(calls),
             answers,
             thread: Some(thread),
+            since: None,
         })
     }
 
+    /// How long the call that's under way has been, if there's one.
+    pub(super) fn busy_for(&self) -> Option<Duration> {
+        self.since.map(|since| since.elapsed())
+    }
+
+    /// Leaves a call alone that won't end. librdkafka may wait for ever for a group's coordinator that's gone when offsets
+    /// go into a transaction (its issues 5456 and 5511): the thread keeps its client, and ends with it or the process.
+    pub(super) fn abandon(&mut self) {
+        self.calls = None;
+        self.thread = None;
+    }
+
     /// Has a call made; `after` is what became of it the last time.
-    pub(super) fn call(&self, call: Call, reports: Reports, after: Option<Code>) {
+    pub(super) fn call(&mut self, call: Call, reports: Reports, after: Option<Code>) {
+        self.since = Some(Instant::now());
         let pause = match after {
             None | Some(Code::TIMED_OUT) => Duration::ZERO,
             Some(_) => Caller::PAUSE,
@@ -95,9 +112,12 @@ impl Caller {
     }
 
     /// The answer to the call, or `None` if it isn't there within `patience`.
-    pub(super) fn answer(&self, patience: Duration) -> Result<Option<Answer>, Error> {
+    pub(super) fn answer(&mut self, patience: Duration) -> Result<Option<Answer>, Error> {
         match self.answers.recv_timeout(patience) {
-            Ok(answer) => Ok(Some(answer)),
+            Ok(answer) => {
+                self.since = None;
+                Ok(Some(answer))
+            }
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(why @ RecvTimeoutError::Disconnected) => {
                 Err(why).context("the thread of the producer's transactions has ended")
@@ -109,6 +129,9 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.calls = None;
+        if self.since.is_some() && self.answers.recv_timeout(Caller::LAST_PATIENCE).is_err() {
+            self.abandon();
+        }
         if let Some(thread) = self.thread.take() {
             // It has nothing to say; a panic of its own was told already.
             let _ = thread.join();
@@ -137,6 +160,14 @@ fn make(call: &mut Call, reports: &mut Reports) -> Result<(), Undone> {
     match call {
         Call::Init => reports.init_transactions(Caller::TIMEOUT),
         Call::Commit { offsets, asked } => {
+            // First, though a commit would do it too: a broker that's still ending the last transaction has a partition
+            // wait 20 ms, and offsets 100 ms (`retry.backoff.ms`).
+            if !*asked && !reports.flush(Caller::TIMEOUT) {
+                return Err(Undone::Again(Failure {
+                    code: Code::TIMED_OUT,
+                    text: "not all records are delivered yet".to_string(),
+                }));
+            }
             if let Some((list, member)) = offsets {
                 reports.send_offsets(list, member)?;
             }

@@ -50,7 +50,7 @@ impl KafkaSink {
     pub fn new(settings: &Settings, topics: &[String], waker: &Waker) -> Result<KafkaSink, Error> {
         let (producer, reports) = Producer::new(settings.conf()?, topics, waker)?;
         let transactions = match settings.get("transactional.id") {
-            Some(_) => Some(Transactions::new(waker)?),
+            Some(_) => Some(Transactions::new(waker, settings.transaction_timeout())?),
             None => None,
         };
         Ok(KafkaSink {
@@ -78,12 +78,15 @@ impl KafkaSink {
         self
     }
 
-    /// Makes a new client in the place of one that can't go on. What the old one had comes back as failed.
-    fn renew(&mut self, mut reports: Reports) -> Result<(), Error> {
-        self.producer.purge();
-        reports.flush(KafkaSink::PURGE_TIMEOUT);
-        let left = &mut self.left;
-        reports.poll(&mut |tag, code| left.push((tag, code)), &mut |_| {});
+    /// Makes a new client in the place of one that can't go on. What the old one had comes back as failed, if its reports
+    /// are at hand.
+    fn renew(&mut self) -> Result<(), Error> {
+        if let Some(mut reports) = self.reports.take() {
+            self.producer.purge();
+            reports.flush(KafkaSink::PURGE_TIMEOUT);
+            let left = &mut self.left;
+            reports.poll(&mut |tag, code| left.push((tag, code)), &mut |_| {});
+        }
         let (producer, reports) = Producer::new(self.settings.conf()?, &self.topics, &self.waker)?;
         self.producer = producer;
         self.reports = Some(reports);
@@ -257,13 +260,13 @@ impl Sink for KafkaSink {
             .ok_or_else(without_transactions)?;
         if transactions.stage() != Stage::New {
             // Whatever the old client is about, it's of no use any more.
-            if !transactions.take_in(&mut self.reports, patience)? {
+            if !transactions.take_in(&mut self.reports, patience)? && !transactions.is_stuck() {
                 return Ok(Progress::Pending);
             }
-            transactions.renew();
-            if let Some(reports) = self.reports.take() {
-                self.renew(reports).map_err(TransactionError::Fatal)?;
-            }
+            let renewed = transactions.renew(&self.waker);
+            renewed
+                .and_then(|()| self.renew())
+                .map_err(TransactionError::Fatal)?;
         }
         let transactions = self
             .transactions
@@ -302,7 +305,12 @@ impl Sink for KafkaSink {
             .as_mut()
             .ok_or_else(without_transactions)?;
         if !transactions.take_in(&mut self.reports, patience)? {
-            return Ok(Progress::Pending);
+            return match transactions.is_stuck() {
+                true => Err(TransactionError::Fatal(anyhow!(
+                    "a transaction can't be aborted while a call that's part of it won't end"
+                ))),
+                false => Ok(Progress::Pending),
+            };
         }
         match transactions.turn_back()? {
             true => transactions.drive(&mut self.reports, deadline),

@@ -3,6 +3,7 @@
 //! Pure functions, so that a config is judged without a broker.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Error;
 
@@ -40,6 +41,13 @@ impl Settings {
             found.is_some_and(|(_, value)| !value.eq_ignore_ascii_case("none"))
         };
         of(&["compression.codec", "compression.type"])
+    }
+
+    /// How long a transaction may last; librdkafka's default where nothing is said.
+    pub(super) fn transaction_timeout(&self) -> Duration {
+        let millis = self.get("transaction.timeout.ms");
+        let millis = millis.and_then(|text| text.parse().ok());
+        Duration::from_millis(millis.unwrap_or(60_000))
     }
 
     pub(super) fn conf(&self) -> Result<Conf, Error> {

@@ -17,6 +17,8 @@ pub(super) struct Transactions {
     next: Option<(Call, Option<Code>)>,
     /// What came of a call, for whoever asks next.
     answer: Option<(Call, Result<(), Undone>)>,
+    /// How long a call may be under way before it's given up with its client.
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,14 +34,26 @@ pub(super) enum Stage {
 }
 
 impl Transactions {
-    /// Those of a new client. Whenever an answer of [`Progress::Pending`] may have become another, `waker` wakes.
-    pub(super) fn new(waker: &Waker) -> Result<Transactions, Error> {
+    /// What a call gets beside the time that a transaction may last: after that nothing that it does can count any more.
+    const SLACK: Duration = Duration::from_secs(5);
+
+    /// Those of a new client, whose transactions last for `timeout` at most. Whenever an answer of [`Progress::Pending`] may
+    /// have become another, `waker` wakes.
+    pub(super) fn new(waker: &Waker, timeout: Duration) -> Result<Transactions, Error> {
         Ok(Transactions {
             caller: Caller::new(waker)?,
             stage: Stage::New,
             next: None,
             answer: None,
+            patience: timeout + Transactions::SLACK,
         })
+    }
+
+    /// Whether a call is under way that won't end any more.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.caller
+            .busy_for()
+            .is_some_and(|time| time > self.patience)
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -61,10 +75,15 @@ impl Transactions {
         }
     }
 
-    /// Forgets the client that can't go on, for a new one. No call is under way.
-    pub(super) fn renew(&mut self) {
+    /// Forgets the client that can't go on, for a new one. No call is under way, or it's left alone.
+    pub(super) fn renew(&mut self, waker: &Waker) -> Result<(), Error> {
+        if self.is_stuck() {
+            self.caller.abandon();
+            self.caller = Caller::new(waker)?;
+        }
         self.stage = Stage::New;
         (self.next, self.answer) = (None, None);
+        Ok(())
     }
 
     /// Has a call made by the next [`Transactions::drive`], unless one goes on.
@@ -89,6 +108,13 @@ impl Transactions {
         }
         let answer = self.caller.answer(patience);
         let Some(answer) = answer.map_err(TransactionError::Fatal)? else {
+            if self.is_stuck() && self.stage != Stage::Failed {
+                self.stage = Stage::Failed;
+                return Err(TransactionError::Fatal(anyhow!(
+                    "the producer's transaction has had no answer for {:?}",
+                    self.patience
+                )));
+            }
             return Ok(false);
         };
         let Answer {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Error, anyhow};
 use tracing::warn;
 
-use crate::chain::{Chain, Failed, Processed};
+use crate::chain::{Broken, Chain, Failed, Processed};
 use crate::config::{MaxRefused, Policy};
 use crate::io::TopicPartition;
 use crate::letter::{Class, Letter};
@@ -48,6 +48,8 @@ struct Step {
     rules: Rules,
     window: Window,
     told: Told,
+    /// Of batches that its guest broke on.
+    told_broken: Told,
 }
 
 /// A batch's verdict.
@@ -74,6 +76,7 @@ impl Failures {
                 rules,
                 window: Window::new(rules.max_refused),
                 told: Told::default(),
+                told_broken: Told::default(),
             }
         };
         Failures {
@@ -89,6 +92,25 @@ impl Failures {
     /// How often a record that breaks this step's guest alone is tried again.
     pub(super) fn retries(&self, step: usize) -> u32 {
         self.steps.get(step).map_or(0, |it| it.rules.retries)
+    }
+
+    /// Logs that a step's guest broke on a batch, now and then.
+    pub(super) fn tell_broken(&mut self, id: &TopicPartition, chain: &Chain, broken: &Broken) {
+        let step = self.steps.get_mut(broken.step);
+        let Some(more) = step.and_then(|it| it.told_broken.tells(Instant::now())) else {
+            return;
+        };
+        let Broken {
+            offsets: (first, last),
+            fault,
+            ..
+        } = broken;
+        let transform = name(chain, broken.step);
+        warn!(
+            pipeline = self.pipeline,
+            more,
+            "transform {transform} broke on a record of {id}, offsets {first} to {last}, which is looked for now: {fault}"
+        );
     }
 
     /// Forgets what it has seen: it comes again.
