@@ -97,6 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
             folder: folder.path().join("kafka"),
             port: None,
             remove_folder: true,
+            authorizer: false,
         })?),
     };
     let bootstrap = match &started {
