@@ -204,8 +204,7 @@ unsafe fn outcome(event: *mut sys::rd_kafka_event_t, request: Request) -> Result
                 if !result.is_null() {
                     let parts = sys::rd_kafka_DeleteAcls_result_responses(result, &mut count);
                     for at in 0..count {
-                        let error =
-                            sys::rd_kafka_DeleteAcls_result_response_error(*parts.add(at));
+                        let error = sys::rd_kafka_DeleteAcls_result_response_error(*parts.add(at));
                         codes.push(sys::rd_kafka_error_code(error));
                     }
                 }
