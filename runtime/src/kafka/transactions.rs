@@ -222,6 +222,12 @@ fn sort(undone: Undone) -> TransactionError {
         Code::TRANSACTIONAL_ID_DENIED => kind(Error::from(failure).context(
             "this user may not write transactions; exactly-once needs Write and Describe on transactional ids that start with \"weir-\"",
         )),
+        Code::TOPIC_DENIED => kind(Error::from(failure).context(
+            "this user may not write to an output, or not read an input; exactly-once needs Write on the outputs and the dead letter topic, and Read on the inputs",
+        )),
+        Code::GROUP_DENIED => kind(Error::from(failure).context(
+            "this user may not commit the group's offsets; allow Read and Describe on the group",
+        )),
         Code::TRANSACTION_TIMEOUT_DENIED => kind(Error::from(failure).context(
             "the producer's \"transaction.timeout.ms\" is more than the brokers' \"transaction.max.timeout.ms\"; lower it",
         )),

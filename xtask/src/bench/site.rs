@@ -44,6 +44,7 @@ impl Site {
                 folder: folder.path().join("kafka"),
                 port: None,
                 remove_folder: true,
+                authorizer: false,
             })?),
         };
         let bootstrap = match &started {
