@@ -18,17 +18,16 @@ auto.create.topics.enable=false
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
-";
-
-/// What comes of a crash shows within seconds: brokers and members (KIP-848; in the classic protocol members choose for
-/// themselves) that are gone, and transactions that nobody ends.
-const PROMPT: &str = "\
-broker.session.timeout.ms=6000
-broker.heartbeat.interval.ms=1000
 group.consumer.session.timeout.ms=6000
 group.consumer.min.session.timeout.ms=6000
 group.consumer.heartbeat.interval.ms=1000
 group.consumer.min.heartbeat.interval.ms=1000
+";
+
+/// What comes of a crash shows within seconds: brokers that are gone, and transactions that nobody ends.
+const PROMPT: &str = "\
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 ";
 
