@@ -132,25 +132,6 @@ fn survives(
 }
 
 #[test]
-fn the_outputs_may_not_be_written() {
-    let mut both = Both::new();
-    let names = [both.exact.clone(), both.least.clone()];
-    survives(
-        &mut both,
-        |both| {
-            let denial = |it: &Topic| Denial::new(Resource::Topic(it.name()), Operation::Write);
-            both.outputs().map(denial).into()
-        },
-        &[
-            "TOPIC_AUTHORIZATION_FAILED",
-            names[0].name(),
-            names[1].name(),
-        ],
-        12,
-    );
-}
-
-#[test]
 fn the_input_may_not_be_read() {
     let mut both = Both::new();
     survives(

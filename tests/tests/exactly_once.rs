@@ -114,14 +114,16 @@ fn what_a_killed_process_sent_is_seen_by_nobody_who_reads_committed_records() {
     let slow = pipeline(&input, &output, COOPERATIVE)
         .set("commit_interval = \"3s\"\ntransaction_bytes = \"1GiB\"");
     produce(&input, 0..400);
-    let mut weir = Weir::start(&scratch, &config(&[&slow]));
+    // Under its name it ends at once what it left; another would have readers wait for the transaction's time.
+    let name = ["--instance", "killed"];
+    let mut weir = Weir::start_with(&scratch, &config(&[&slow]), &name);
     weir.wait_until("records are sent", MINUTE, |_| {
         (output.consume_uncommitted().len() > 50).then_some(())
     });
     weir.kill();
     assert!(output.consume().is_empty(), "nothing was committed");
     let fast = slow.replace("3s", "50ms");
-    let mut weir = Weir::start(&scratch, &config(&[&fast]));
+    let mut weir = Weir::start_with(&scratch, &config(&[&fast]), &name);
     weir.wait_done(&input, slow.group());
     assert_eq!(weir.terminate(), Some(0));
     seed::check(&input.consume(), &output.consume());
