@@ -167,6 +167,8 @@ pub enum SendError {
     Full,
     /// This record can't be sent, whatever happens (it's larger than the client may send, for example).
     Record(Error),
+    /// It can't be sent now (the topic is gone, or not for this user); another try may go well.
+    Failed(Error),
     /// The client can't go on; the worker stops with this cause.
     Fatal(Error),
     /// The transaction has failed, or the client has with it.

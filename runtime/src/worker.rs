@@ -111,6 +111,8 @@ struct Work {
 enum Unsent {
     /// It can't be sent, whatever happens.
     Record(Error),
+    /// It can't be sent now.
+    Failed(Error),
     /// The producer can't go on, or the transaction can't.
     Producer(TransactionError),
     /// The worker ends.
@@ -440,6 +442,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Ok(()) => return Ok(()),
                 Err(SendError::Full) => self.wait_for_room()?,
                 Err(SendError::Record(cause)) => return Err(Unsent::Record(cause)),
+                Err(SendError::Failed(cause)) => return Err(Unsent::Failed(cause)),
                 // Another try may go well.
                 Err(SendError::Fatal(cause)) => {
                     return Err(Unsent::Producer(TransactionError::Abort(cause)));
@@ -458,7 +461,16 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 self.partitions.condemn(tag, offset, records, reason);
                 Ok(())
             }
+            Unsent::Failed(cause) if self.transaction.is_none() => {
+                self.partitions
+                    .fail(tag, records, Undelivered::Failed(cause));
+                Ok(())
+            }
             // What was never sent won't come back either.
+            Unsent::Failed(cause) => {
+                self.partitions.cut(tag, offset, records);
+                self.roll_back(cause)
+            }
             Unsent::End(end) => {
                 self.partitions.cut(tag, offset, records);
                 Err(end)

@@ -135,7 +135,9 @@ impl Feed {
                     self.waker.wait(TICK)?;
                     self.waiting -= settle(&mut self.sink)?;
                 }
-                Err(SendError::Record(why) | SendError::Fatal(why)) => return Err(why),
+                Err(SendError::Record(why) | SendError::Failed(why) | SendError::Fatal(why)) => {
+                    return Err(why);
+                }
                 Err(SendError::Transaction(why)) => return Err(why.into_cause()),
             }
         }

@@ -208,7 +208,7 @@ impl Post {
                     self.wait(deadline, "making room for a record")?;
                 }
                 Err(SendError::Record(why)) => return Err(Unposted::Refused(why)),
-                Err(SendError::Fatal(why)) => return Err(why.into()),
+                Err(SendError::Failed(why) | SendError::Fatal(why)) => return Err(why.into()),
                 Err(SendError::Transaction(why)) => return Err(self.unposted(why)),
             }
         }

@@ -161,9 +161,12 @@ impl KafkaSink {
                 "topic \"{topic}\" has no partition {}",
                 record.partition.unwrap_or(-1)
             )),
-            Code::UNKNOWN_TOPIC | Code::UNKNOWN_TOPIC_OR_PART => SendError::Fatal(anyhow!(
+            Code::UNKNOWN_TOPIC | Code::UNKNOWN_TOPIC_OR_PART => SendError::Failed(anyhow!(
                 "there is no topic \"{topic}\"; create it, or check the name"
             )),
+            Code::TOPIC_DENIED => SendError::Failed(Error::from(failure).context(format!(
+                "this user may not write to topic \"{topic}\"; allow Write and Describe on it"
+            ))),
             Code::STATE if let Some(transactions) = &self.transactions => {
                 SendError::Transaction(match transactions.stage() {
                     Stage::Begun => TransactionError::Abort(anyhow!(

@@ -223,7 +223,7 @@ fn sort(undone: Undone) -> TransactionError {
             "this user may not write transactions; exactly-once needs Write and Describe on transactional ids that start with \"weir-\"",
         )),
         Code::TOPIC_DENIED => kind(Error::from(failure).context(
-            "this user may not write to an output, or not read an input; exactly-once needs Write on the outputs and the dead letter topic, and Read on the inputs",
+            "this user may not write to an output, or not read an input; allow Write on the outputs and the dead letter topic, and Read on the inputs",
         )),
         Code::GROUP_DENIED => kind(Error::from(failure).context(
             "this user may not commit the group's offsets; allow Read and Describe on the group",

@@ -136,7 +136,15 @@ impl Partitions {
             return;
         };
         partition.condemned.insert(offset, reason.clone());
-        partition.failed = Some(Undelivered::Refused(anyhow::anyhow!(reason)));
+        self.fail(tag, unsent, Undelivered::Refused(anyhow::anyhow!(reason)));
+    }
+
+    /// Notes that the last `unsent` records of a batch can't be sent now, for this reason: the batch comes again.
+    pub(super) fn fail(&mut self, tag: u64, unsent: usize, cause: Undelivered) {
+        let Some(partition) = self.get_mut((tag >> 32) as u32) else {
+            return;
+        };
+        partition.failed = Some(cause);
         if let Some(batch) = partition.at(tag as u32) {
             batch.pending -= unsent;
             batch.failed = true;
