@@ -7,7 +7,7 @@
 //! - [`record`], [`ids`]: records in columns, and the keys that stable ids are drawn from.
 //! - [`letter`], [`dead_letters`]: how a dead letter is written, and what can be done with those that there are.
 //! - [`config`], [`cli`], [`fake`]: the config file, the commands, and made-up records.
-//! - [`admin`], [`status`], [`metrics`]: what can be seen from outside. Only `admin` names axum.
+//! - [`admin`], [`status`], [`metrics`], [`fold`]: what can be seen from outside. Only `admin` names axum.
 
 pub mod admin;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod config;
 pub mod dead_letters;
 pub mod fake;
+pub mod fold;
 pub mod guest;
 pub mod ids;
 pub mod instance;

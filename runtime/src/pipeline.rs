@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::chain::{Chain, Version};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Topic, Unanswered};
 use crate::config::{self, Problem};
+use crate::fold::{Fold, kind};
 use crate::guest::{Host, Module, Setup};
 use crate::ids::Base;
 use crate::io::ReadLimit;
@@ -52,6 +53,10 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// A worker that ran so long has recovered, and its next failure is a first one again.
 const RECOVERED: Duration = Duration::from_secs(60);
+
+/// How often it's looked whether the topics are still there, and still the same. One look takes a client's start and a few
+/// requests.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// wasmtime takes 512 KiB of it for the guest's stack; librdkafka and we need little.
 const WORKER_STACK: usize = 2 << 20;
@@ -213,7 +218,10 @@ impl Pipeline {
         let mut crew = Crew {
             pipeline: self,
             versions: self.versions(&cluster),
-            max_message_bytes: cluster.max_message_bytes.into(),
+            topic_ids: HashMap::new(),
+            max_message_bytes: Arc::default(),
+            wrong: None,
+            fold: Fold::default(),
             metrics,
             up: metrics.pipeline_up(&self.config.name),
             status,
@@ -224,6 +232,7 @@ impl Pipeline {
             phase: *phase.borrow_and_update(),
             verdict: Ok(()),
         };
+        crew.take_in(cluster);
         status.set(State::Running);
         (0..count).for_each(|number| crew.start(number));
         crew.watch(ended, &mut phase).await;
@@ -317,6 +326,12 @@ impl Pipeline {
 struct Crew<'a> {
     pipeline: &'a Arc<Pipeline>,
     versions: Vec<Arc<Version>>,
+    /// Who the input topics are.
+    topic_ids: HashMap<String, [u8; 16]>,
+    /// What is wrong with the topics, if something is.
+    wrong: Option<String>,
+    /// How failures of workers are told of.
+    fold: Fold<String>,
     /// As in [`Cluster`].
     max_message_bytes: Arc<[Option<u64>]>,
     metrics: &'a Metrics,
@@ -354,10 +369,21 @@ impl Crew<'_> {
         phase: &mut watch::Receiver<Phase>,
     ) {
         self.command(self.phase);
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        let mut looking: Option<Looking> = None;
         while !self.running.is_empty() || !self.due.is_empty() {
             let next = self.due.iter().map(|(at, _)| *at).min();
             tokio::select! {
                 Some(Ended { number, end }) = ended.recv() => self.ended(number, end),
+                () = tokio::time::sleep_until(look_at.into()), if looking.is_none() => {
+                    let pipeline = self.pipeline.clone();
+                    looking = Some(tokio::task::spawn_blocking(move || Cluster::look(&pipeline.config)));
+                }
+                looked = answer(&mut looking) => {
+                    looking = None;
+                    look_at = Instant::now() + LOOK_EVERY;
+                    self.looked(looked);
+                }
                 Ok(()) = phase.changed() => {
                     let phase = *phase.borrow_and_update();
                     self.command(phase);
@@ -369,6 +395,48 @@ impl Crew<'_> {
                 }
             }
         }
+    }
+
+    /// Takes in what the topics are like by now. A topic that was deleted and made again is another one: what was committed
+    /// of the old one says nothing about it, and a consumer may pass over its first records without a word.
+    fn looked(&mut self, looked: Result<Cluster>) {
+        let pipeline = &self.pipeline.config.name;
+        match looked {
+            Ok(cluster) => {
+                if self.wrong.take().is_some() {
+                    info!(pipeline, "its topics are as they must be again");
+                    self.status.set_topics(None);
+                }
+                let other =
+                    |it: &&Topic| self.topic_ids.get(&it.name).is_some_and(|id| *id != it.id);
+                if let Some(topic) = cluster.inputs.iter().find(other) {
+                    let name = &topic.name;
+                    return self.give_up(anyhow!(
+                        "the input topic \"{name}\" was deleted and made again: what the group {:?} has committed of the old one says nothing about the new one; choose where to go on with `weir offsets`, and restart Weir",
+                        self.pipeline.config.group
+                    ));
+                }
+                self.take_in(cluster);
+            }
+            // The clients say so themselves.
+            Err(why) if why.is::<Unanswered>() => {}
+            Err(why) => {
+                let why = format!("{why:#}");
+                // Once per change, not once per look.
+                if self.wrong.as_ref() != Some(&why) {
+                    warn!(pipeline, "something is wrong with its topics: {why}");
+                    self.status.set_topics(Some(why.clone()));
+                    self.wrong = Some(why);
+                }
+            }
+        }
+    }
+
+    /// Notes what is worth knowing of the cluster, for workers that start from now on.
+    fn take_in(&mut self, cluster: Cluster) {
+        let ids = cluster.inputs.into_iter().map(|it| (it.name, it.id));
+        self.topic_ids.extend(ids);
+        self.max_message_bytes = cluster.max_message_bytes.into();
     }
 
     fn ended(&mut self, number: usize, end: End) {
@@ -391,11 +459,15 @@ impl Crew<'_> {
                     *failures = 0;
                 }
                 let pause = (BACK_OFF * 2u32.saturating_pow((*failures).min(16))).min(MAX_BACK_OFF);
-                error!(
-                    pipeline,
-                    worker = number,
-                    "failed; starting it anew in {pause:?}: {why:#}"
-                );
+                if let Some(more) = self.fold.tells(kind(format!("{why:#}")), Instant::now()) {
+                    let more = (more > 0).then_some(more);
+                    error!(
+                        pipeline,
+                        worker = number,
+                        more,
+                        "failed; starting it anew in {pause:?}: {why:#}"
+                    );
+                }
                 *failures += 1;
                 self.due.push((Instant::now() + pause, number));
             }
@@ -482,6 +554,17 @@ impl Crew<'_> {
             thread,
             began: Instant::now(),
         })
+    }
+}
+
+/// The topics, being looked at.
+type Looking = tokio::task::JoinHandle<Result<Cluster>>;
+
+/// Resolves once the look that's under way is done.
+async fn answer(looking: &mut Option<Looking>) -> Result<Cluster> {
+    match looking {
+        Some(looking) => looking.await.map_err(Error::from).and_then(|it| it),
+        None => std::future::pending().await,
     }
 }
 

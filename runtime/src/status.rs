@@ -21,6 +21,8 @@ struct Inner {
     state: State,
     workers: Vec<Arc<Control>>,
     failed: usize,
+    /// What is wrong with the pipeline's topics, if something is.
+    topics: Option<String>,
 }
 
 /// Where a pipeline stands.
@@ -45,6 +47,7 @@ impl Status {
                 state: State::Waiting("not started".into()),
                 workers: Vec::new(),
                 failed: 0,
+                topics: None,
             }),
         };
         Status(Arc::new(names.into_iter().map(pipeline).collect()))
@@ -94,13 +97,22 @@ impl Pipeline {
         inner.failed = failed;
     }
 
+    /// Sets what is wrong with its topics, while it runs.
+    pub fn set_topics(&self, wrong: Option<String>) {
+        self.lock().topics = wrong;
+    }
+
     fn not_ready(&self) -> Option<String> {
         let inner = self.lock();
         match &inner.state {
             State::Running => {
                 let joined = inner.workers.iter().filter(|it| it.joined()).count();
                 let all = inner.workers.len() + inner.failed;
-                (joined < all).then(|| format!("{joined} of {all} workers have joined the group"))
+                if joined < all {
+                    return Some(format!("{joined} of {all} workers have joined the group"));
+                }
+                let trouble = inner.workers.iter().find_map(|it| it.trouble());
+                inner.topics.clone().or(trouble)
             }
             state => Some(state.to_string()),
         }

@@ -9,13 +9,14 @@ mod held;
 mod partition;
 mod partitions;
 mod transaction;
+mod trouble;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::chain::{Broken, Chain, Failed, Processed, Version};
 use crate::guest::{Level, Log};
@@ -33,6 +34,7 @@ use held::Held;
 use partition::{Partition, Sending};
 use partitions::Partitions;
 use transaction::Transaction;
+use trouble::Trouble;
 
 /// How a worker goes about its work.
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ pub struct Worker<S, K> {
     transaction: Option<Transaction>,
     /// When offsets were committed last.
     committed: Instant,
+    trouble: Trouble,
 }
 
 /// A batch that went through the chain, on its way to the producer.
@@ -149,6 +152,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             counters,
             partitions: Partitions::default(),
             committed: Instant::now(),
+            trouble: Trouble::new(Instant::now()),
         }
     }
 
@@ -161,11 +165,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
         match (self.leave(&end), end) {
             (Err(end), End::Stopped) => end,
             (Err(End::Failed(why) | End::Halted(why)), end) => {
-                warn!(
-                    pipeline = self.settings.pipeline,
-                    worker = self.settings.worker,
-                    "leaving: {why:#}"
-                );
+                let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+                match &end {
+                    // Most likely of the same cause.
+                    End::Failed(_) => debug!(pipeline, worker, "leaving: {why:#}"),
+                    _ => warn!(pipeline, worker, "leaving: {why:#}"),
+                }
                 end
             }
             (Ok(()) | Err(End::Stopped), end) => end,
@@ -299,23 +304,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// Holds the halves of a batch that a guest broke on, or the record once more that's alone. When its tries are over it
     /// has failed.
     fn isolate(&mut self, slot: u32, held: &Held, broken: Broken) -> Option<Processed> {
-        let Broken {
-            step,
-            fault,
-            offsets: (first, last),
-        } = broken;
+        let step = broken.step;
         if let Some(counters) = self.counters.transforms.get(step) {
-            counters.limit_hit(&fault);
+            counters.limit_hit(&broken.fault);
         }
         let partition = self.partitions.get_mut(slot)?;
         if held.batch.len() > 1 {
             if held.full == 0 {
-                let transform = failures::name(&self.chain, step);
-                let (pipeline, id) = (&self.settings.pipeline, &partition.id);
-                warn!(
-                    pipeline,
-                    "transform {transform} broke on a record of {id}, offsets {first} to {last}, which is looked for now: {fault}"
-                );
+                self.failures
+                    .tell_broken(&partition.id, &self.chain, &broken);
             }
             let (one, other) = held.halves();
             partition.hold(other);
@@ -331,13 +328,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return None;
         }
         if let Some(counters) = self.counters.transforms.get(step) {
-            counters.broken(&fault);
+            counters.broken(&broken.fault);
         }
         Some(nothing_but(Failed {
-            offset: first,
+            offset: broken.offsets.0,
             step: Some(step),
-            class: fault.class(),
-            reason: fault.to_string(),
+            class: broken.fault.class(),
+            reason: broken.fault.to_string(),
         }))
     }
 
@@ -500,9 +497,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// Notes what became of records that were sent.
     fn take_deliveries(&mut self) -> Result<(), TransactionError> {
         let partitions = &mut self.partitions;
-        let served = self
-            .sink
-            .deliveries(&mut |(tag, result)| partitions.settle(tag, result));
+        let mut heard = false;
+        let served = self.sink.deliveries(&mut |(tag, result)| {
+            heard |= result.is_ok();
+            partitions.settle(tag, result);
+        });
+        self.watch(heard);
         let records_out = self.partitions.take_outputs();
         if records_out > 0 {
             let tally = Tally {
@@ -526,15 +526,62 @@ impl<S: Source, K: Sink> Worker<S, K> {
             };
         }
         while let Some((id, offset, cause)) = self.partitions.rewind() {
-            let (Undelivered::Failed(why) | Undelivered::Refused(why)) = cause;
-            warn!(
-                pipeline = self.settings.pipeline, topic = %id.topic, partition = id.partition, offset,
-                "a delivery failed; reading again from here: {why:#}"
-            );
+            let lasting = matches!(cause, Undelivered::Failed(_));
+            let why = format!("{:#}", cause.into_cause());
+            if let Some(more) = self.fails(&why, lasting) {
+                let more = (more > 0).then_some(more);
+                warn!(
+                    pipeline = self.settings.pipeline, topic = %id.topic, partition = id.partition, offset, more,
+                    "a delivery failed; reading again from here: {why}"
+                );
+            }
             self.failures.forget();
             self.source.seek(&id, offset).map_err(End::Failed)?;
         }
+        if self.trouble.has_moved() && !self.partitions.is_failing() {
+            self.recovered();
+        }
         self.check_hope()
+    }
+
+    /// Takes in that deliveries failed, for a reason that may last. Whether it's told of: how many like it weren't.
+    fn fails(&mut self, why: &str, lasting: bool) -> Option<u64> {
+        if !lasting {
+            return self.trouble.tells(why, Instant::now());
+        }
+        self.control.set_trouble(Some(why.to_string()));
+        self.trouble.fails(why, Instant::now())
+    }
+
+    /// Takes in that all is delivered again.
+    fn recovered(&mut self) {
+        if !self.trouble.is_on() {
+            return;
+        }
+        self.control.set_trouble(None);
+        if let Some((lasted, failures)) = self.trouble.end(Instant::now()) {
+            let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+            info!(
+                pipeline,
+                worker, failures, "records are delivered again, after {lasted:.1?}"
+            );
+        }
+    }
+
+    /// Looks whether deliveries come back at all. librdkafka says nothing while it tries again.
+    fn watch(&mut self, heard: bool) {
+        let now = Instant::now();
+        if heard || !self.partitions.in_flight(None) {
+            return self.trouble.moves(now);
+        }
+        if let Some(idle) = self.trouble.stalls(now) {
+            let why = format!(
+                "nothing was delivered for {idle:.0?}: brokers are away, or a topic that it writes to has fewer replicas in sync than its \"min.insync.replicas\""
+            );
+            let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+            warn!(pipeline, worker, "{why}");
+            self.control.set_trouble(Some(why));
+        }
     }
 
     /// Ends the worker if there's a record that neither comes out nor becomes a dead letter.
@@ -607,6 +654,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 }
                 self.source.unassign(&partitions).map_err(End::Failed)?;
                 self.partitions.remove(&partitions);
+                // Whatever was wrong may be another worker's now; if not, it shows again.
+                self.recovered();
                 if lost && self.transaction.as_ref().is_some_and(Transaction::is_begun) {
                     self.roll_back(anyhow::anyhow!(
                         "its partitions are another member's already"
@@ -615,7 +664,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
             Event::Uncommitted => self.partitions.forget_commits(),
             Event::Trouble(cause) => {
-                warn!(pipeline, worker, "{cause:#}");
+                let cause = format!("{cause:#}");
+                if let Some(more) = self.trouble.tells(&cause, Instant::now()) {
+                    let more = (more > 0).then_some(more);
+                    warn!(pipeline, worker, more, "{cause}");
+                }
                 // It may have been a commit.
                 self.partitions.forget_commits();
             }

@@ -49,6 +49,7 @@ fn start() -> Result<Broker, Error> {
         folder: folder.path().to_path_buf(),
         port: None,
         remove_folder: true,
+        authorizer: true,
     })?;
     // Statics aren't dropped: from here on the folder is the watchdog's.
     let _ = folder.keep();

@@ -18,6 +18,7 @@
 //!
 //! What goes wrong in here is a panic that says what went wrong, so that a test reads as what it does.
 
+mod acl;
 mod broker;
 mod config;
 mod proxy;
@@ -29,6 +30,7 @@ mod weir;
 
 use std::time::Duration;
 
+pub use acl::{Denial, Operation, Resource};
 pub use broker::{Broker, broker};
 pub use config::{Pipeline, config, config_at};
 pub use proxy::Proxy;

@@ -92,6 +92,8 @@ pub struct Consumed {
 /// A topic that no other test uses. It displays as its name.
 #[derive(Clone, Debug)]
 pub struct Topic {
+    /// Its cluster's `bootstrap.servers`.
+    bootstrap: String,
     name: String,
     partitions: i32,
 }
@@ -126,8 +128,30 @@ impl Topic {
     /// [`unique_name`]: Topic::unique_name
     #[track_caller]
     pub fn create_named(name: &str, partitions: i32, settings: &[(&str, &str)]) -> Topic {
-        let admin: AdminClient<DefaultClientContext> = must(client_config().create());
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topic = Topic::existing(name, partitions);
+        topic.make(settings);
+        topic
+    }
+
+    /// Makes a topic with a name of its own on another cluster than the tests' broker, with as many replicas as that
+    /// has for a default.
+    #[track_caller]
+    pub fn create_at(bootstrap: &str, partitions: i32, settings: &[(&str, &str)]) -> Topic {
+        let topic = Topic {
+            bootstrap: bootstrap.to_string(),
+            name: unique_name(),
+            partitions,
+        };
+        topic.make(settings);
+        topic
+    }
+
+    #[track_caller]
+    fn make(&self, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = must(self.client_config().create());
+        // -1 is the cluster's default.
+        let replicas = TopicReplication::Fixed(-1);
+        let mut topic = NewTopic::new(&self.name, self.partitions, replicas);
         topic.config = settings.to_vec();
         let options = AdminOptions::new().operation_timeout(Some(MINUTE));
         for result in block_on(admin.create_topics([&topic], &options)) {
@@ -135,9 +159,29 @@ impl Topic {
                 panic!("can't create the topic {name}: {code}");
             }
         }
-        let topic = Topic::existing(name, partitions);
-        topic.wait_led(&admin);
-        topic
+        self.wait_led(&admin);
+    }
+
+    /// Deletes it, and waits until clients are told that it's gone.
+    #[track_caller]
+    pub fn delete(&self) {
+        let admin: AdminClient<DefaultClientContext> = must(self.client_config().create());
+        for result in block_on(admin.delete_topics(&[&self.name], &AdminOptions::new())) {
+            if let Err((name, code)) = result {
+                panic!("can't delete the topic {name}: {code}");
+            }
+        }
+        eventually(&format!("{self} to be gone"), MINUTE, || {
+            let metadata = admin.inner().fetch_metadata(Some(&self.name), TIMEOUT);
+            let metadata = metadata.ok()?;
+            metadata.topics().first()?.error().map(|_| ())
+        });
+    }
+
+    /// Makes it anew after [`delete`](Topic::delete), under the same name.
+    #[track_caller]
+    pub fn create_again(&self) {
+        self.make(&[]);
     }
 
     /// The controller knows it before the broker does, which clients ask.
@@ -155,7 +199,7 @@ impl Topic {
     /// Gives it more partitions, `partitions` in all.
     #[track_caller]
     pub fn grow(&mut self, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> = must(client_config().create());
+        let admin: AdminClient<DefaultClientContext> = must(self.client_config().create());
         let grown = NewPartitions::new(&self.name, partitions as usize);
         for result in block_on(admin.create_partitions([&grown], &AdminOptions::new())) {
             if let Err((name, code)) = result {
@@ -169,7 +213,7 @@ impl Topic {
     /// Changes one of its settings.
     #[track_caller]
     pub fn alter(&self, key: &str, value: &str) {
-        let admin: AdminClient<DefaultClientContext> = must(client_config().create());
+        let admin: AdminClient<DefaultClientContext> = must(self.client_config().create());
         let change = AlterConfig::new(ResourceSpecifier::Topic(&self.name)).set(key, value);
         for result in block_on(admin.alter_configs([&change], &AdminOptions::new())) {
             if let Err((_, code)) = result {
@@ -186,6 +230,7 @@ impl Topic {
     /// A topic that is there already, made by the program under test for example.
     pub fn existing(name: &str, partitions: i32) -> Topic {
         Topic {
+            bootstrap: broker().bootstrap().to_string(),
             name: name.to_string(),
             partitions,
         }
@@ -206,7 +251,7 @@ impl Topic {
     pub fn produce(&self, records: impl IntoIterator<Item = Record>) {
         let context = Deliveries::default();
         let producer: BaseProducer<Deliveries> = must(
-            client_config()
+            self.client_config()
                 .set("enable.idempotence", "true")
                 .set("partitioner", "murmur2_random")
                 .set("message.max.bytes", "67108864")
@@ -256,7 +301,7 @@ impl Topic {
     /// What a group has committed: for each partition the offset of the next record to process, or `None`.
     #[track_caller]
     pub fn committed(&self, group: &str) -> Vec<Option<i64>> {
-        let consumer: BaseConsumer = must(client_config().set("group.id", group).create());
+        let consumer: BaseConsumer = must(self.client_config().set("group.id", group).create());
         let what = format!("the committed offsets of {group}");
         let list = eventually(&what, MINUTE, || {
             match consumer.committed_offsets(self.list(Offset::Invalid), TIMEOUT) {
@@ -274,14 +319,14 @@ impl Topic {
     /// Each partition's end: the offset that its next record gets.
     #[track_caller]
     pub fn ends(&self) -> Vec<i64> {
-        let consumer: BaseConsumer = must(client_config().create());
+        let consumer: BaseConsumer = must(self.client_config().create());
         let end = |partition| must(consumer.fetch_watermarks(&self.name, partition, TIMEOUT)).1;
         (0..self.partitions).map(end).collect()
     }
 
     fn consume_with(&self, isolation: &str) -> Vec<Consumed> {
         let consumer: BaseConsumer = must(
-            client_config()
+            self.client_config()
                 .set("group.id", "weir-tests")
                 .set("isolation.level", isolation)
                 .set("enable.auto.commit", "false")
@@ -330,6 +375,12 @@ impl Topic {
         list.add_partition(&self.name, partition);
         list
     }
+
+    fn client_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
 }
 
 /// How long a single request to the broker may take.
@@ -345,12 +396,6 @@ fn is_coordinator_on_its_way(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::CoordinatorLoadInProgress
         )
     )
-}
-
-fn client_config() -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker().bootstrap());
-    config
 }
 
 fn unique_name() -> String {

@@ -1,5 +1,7 @@
 //! Tests against a real Kafka. `cargo xtask test kafka` does all of their set-up; `--filter NAME` runs some of them.
 
+/// Brokers in trouble, and what is told of it.
+mod broker_trouble;
 /// Commands that run to their end: check, offsets, inspect, produce, demo.
 mod commands;
 /// Dead letters seen from outside, and their replay.

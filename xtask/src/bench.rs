@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: the yardsticks.
 
+mod latency;
 mod process;
 mod seed;
+mod site;
 mod spread;
 
 use std::ffi::OsString;
@@ -16,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask bench seed                # the seed job beside librdkafka alone
   cargo xtask bench seed --rounds 5
+  cargo xtask bench latency             # from append to a reader, by commit interval
   cargo xtask bench guests              # what crossing and each guest cost
   cargo xtask bench guests chain";
 
@@ -30,6 +33,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     Seed(seed::Arguments),
+    Latency(latency::Arguments),
     /// Time guests without a broker: the crossing, each guest, the chain, and native twins.
     Guests {
         /// Arguments for the benchmark, a filter for example.
@@ -42,6 +46,7 @@ enum What {
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
     match &arguments.what {
         What::Seed(arguments) => seed::run(arguments),
+        What::Latency(arguments) => latency::run(arguments),
         What::Guests { arguments } => guests(arguments),
     }
 }

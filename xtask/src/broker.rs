@@ -33,6 +33,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Whether the folder goes when this process ends without having dropped the broker.
     pub remove_folder: bool,
+    /// Whether it obeys access control lists. Without any, everyone may do everything.
+    pub authorizer: bool,
 }
 
 impl Broker {
@@ -76,7 +78,10 @@ fn try_start(options: &Options) -> Result<Broker, Error> {
     };
     let setup = Setup {
         folder: options.folder.clone(),
-        properties: Properties::alone(port, port::free(1)?[0]),
+        properties: match options.authorizer {
+            true => Properties::alone(port, port::free(1)?[0]).authorized(),
+            false => Properties::alone(port, port::free(1)?[0]),
+        },
         // A small heap: the tests move megabytes, not gigabytes.
         flags: &["-Xmx512m"],
         remove_folder: options.remove_folder,

@@ -57,6 +57,7 @@ fn foreground(port: u16, folder: Option<PathBuf>) -> Result<(), Error> {
         folder,
         port: Some(port),
         remove_folder: false,
+        authorizer: false,
     })?;
     println!("Kafka serves {} until Ctrl-C", broker.bootstrap());
     println!("its log: {}", broker.log().display());

@@ -405,7 +405,9 @@ mod tests {
                     continue;
                 };
                 let example = example.split("   ").next().unwrap_or_default();
-                let example = example.split(" | ").next().unwrap_or_default();
+                let shell = [" | ", " > "];
+                let ends = shell.iter().filter_map(|it| example.find(it));
+                let example = &example[..ends.min().unwrap_or(example.len())];
                 let start = example.find("weir ").unwrap_or_default();
                 if let Err(error) = parse(&example[start..]) {
                     panic!("{example}: {error}");

@@ -39,8 +39,19 @@ pub struct Post {
 pub(super) enum Unposted {
     /// The brokers don't take one of its records.
     Refused(Error),
-    /// Something else, which isn't the letters' fault.
+    /// The transaction failed for another reason, and another try may go well.
+    Lost(Error),
+    /// The replay can't go on.
     Failed(Error),
+}
+
+impl Unposted {
+    /// The cause, whichever kind it is.
+    pub(super) fn into_cause(self) -> Error {
+        match self {
+            Unposted::Refused(why) | Unposted::Lost(why) | Unposted::Failed(why) => why,
+        }
+    }
 }
 
 /// The records of a transaction that are on their way, and the first failures among those that came back.
@@ -83,24 +94,41 @@ impl Post {
     /// Writes what came of letters, each with its parcels, and commits with it what is replayed of a partition.
     pub(super) fn deliver<'a>(
         &mut self,
-        letters: impl Iterator<Item = &'a [Parcel]>,
+        letters: impl Iterator<Item = &'a [Parcel]> + Clone,
         partition: i32,
         progress: &Progress,
     ) -> Result<(), Unposted> {
+        /// The first transaction after one in which a record was refused fails, since sequence numbers are missing
+        /// (librdkafka 2.12.1), and the one after that goes well.
+        const TRIES: usize = 3;
         let noted = self.note(partition, progress)?;
+        for _ in 1..TRIES {
+            match self.attempt(letters.clone(), &noted) {
+                Err(Unposted::Lost(why)) => tracing::info!("once more: {why:#}"),
+                result => return result,
+            }
+        }
+        self.attempt(letters, &noted)
+    }
+
+    /// Writes and commits in one transaction, or rolls it back.
+    fn attempt<'a>(
+        &mut self,
+        letters: impl Iterator<Item = &'a [Parcel]>,
+        noted: &[(TopicPartition, Noted)],
+    ) -> Result<(), Unposted> {
         self.number += 1;
         self.sink.begin().map_err(|why| self.explain(why))?;
-        match self.send_all(letters).and_then(|()| self.commit(&noted)) {
-            Ok(()) => Ok(()),
-            Err(unposted) => {
-                // Once it's being committed it can't be; then the error at hand is the one to tell.
-                let aborted = self.finish("aborting", |sink| sink.abort(TICK));
-                match (unposted, aborted) {
-                    (_, Err(why @ TransactionError::Fenced(_)))
-                    | (Unposted::Refused(_), Err(why)) => Err(self.explain(why).into()),
-                    (unposted, _) => Err(unposted),
-                }
+        let Err(unposted) = self.send_all(letters).and_then(|()| self.commit(noted)) else {
+            return Ok(());
+        };
+        let aborted = self.finish("aborting", |sink| sink.abort(TICK));
+        match (unposted, aborted) {
+            (unposted, Ok(())) => Err(unposted),
+            (Unposted::Failed(why) | Unposted::Lost(why), Err(TransactionError::Fatal(_))) => {
+                Err(Unposted::Failed(why))
             }
+            (_, Err(why)) => Err(self.explain(why).into()),
         }
     }
 
@@ -134,7 +162,7 @@ impl Post {
             .try_for_each(|parcel| self.send(parcel, &mut flight));
         match sent {
             Err(Unposted::Refused(why)) => return Err(Unposted::Refused(why)),
-            Err(Unposted::Failed(_)) => self.sink.purge(),
+            Err(_) => self.sink.purge(),
             Ok(()) => {}
         }
         // Whatever came of it: what was sent along with a refused record fails with it, and may say so before.
@@ -145,7 +173,7 @@ impl Post {
         // What the client says of itself tells more than what became of its records.
         drained.and(sent)?;
         match flight.failed {
-            Some(why) => Err(why.context("a record wasn't delivered").into()),
+            Some(why) => Err(Unposted::Lost(why.context("a record wasn't delivered"))),
             None => Ok(()),
         }
     }
@@ -181,7 +209,7 @@ impl Post {
                 }
                 Err(SendError::Record(why)) => return Err(Unposted::Refused(why)),
                 Err(SendError::Fatal(why)) => return Err(why.into()),
-                Err(SendError::Transaction(why)) => return Err(self.explain(why).into()),
+                Err(SendError::Transaction(why)) => return Err(self.unposted(why)),
             }
         }
     }
@@ -221,13 +249,13 @@ impl Post {
                 }
             }
         });
-        served.map_err(|why| self.explain(why).into())
+        served.map_err(|why| self.unposted(why))
     }
 
     fn commit(&mut self, noted: &[(TopicPartition, Noted)]) -> Result<(), Unposted> {
         let group = self.group.clone();
         self.finish("committing", |sink| sink.commit_noted(noted, &group, TICK))
-            .map_err(|why| self.explain(why).into())
+            .map_err(|why| self.unposted(why))
     }
 
     /// Makes a call of the sink until it's done.
@@ -253,6 +281,13 @@ impl Post {
             bail!("{what}: the brokers didn't answer within {PATIENCE:?}");
         }
         self.waker.wait(left.min(TICK)).map(|_| ())
+    }
+
+    fn unposted(&self, why: TransactionError) -> Unposted {
+        match why {
+            TransactionError::Abort(_) => Unposted::Lost(self.explain(why)),
+            _ => Unposted::Failed(self.explain(why)),
+        }
     }
 
     fn explain(&self, why: TransactionError) -> Error {

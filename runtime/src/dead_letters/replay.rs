@@ -236,7 +236,7 @@ impl Run<'_, '_> {
                     self.tell(entry, outcome)?;
                 }
             }
-            Err(Unposted::Failed(why)) => return Err(why),
+            Err(Unposted::Lost(why) | Unposted::Failed(why)) => return Err(why),
             // The brokers fail what was sent along with a refused record too: each by itself shows which one it is.
             Err(Unposted::Refused(_)) => {
                 self.one_by_one(partition, walk, steps, &entries, &mut outcomes)?;
@@ -279,7 +279,7 @@ impl Run<'_, '_> {
                 };
                 match deliver(outcome) {
                     Ok(()) => {}
-                    Err(Unposted::Failed(why)) => return Err(why),
+                    Err(Unposted::Lost(why) | Unposted::Failed(why)) => return Err(why),
                     Err(Unposted::Refused(why)) => {
                         let failure = Failure {
                             class: Class::Output,
@@ -288,7 +288,7 @@ impl Run<'_, '_> {
                         };
                         *outcome = self.job.passage.again(entry, failure);
                         deliver(outcome).map_err(|unposted| match unposted {
-                            Unposted::Failed(why) => why,
+                            Unposted::Lost(_) | Unposted::Failed(_) => unposted.into_cause(),
                             Unposted::Refused(why) => why.context(format!(
                                 "the dead letter topic doesn't take the letter at {}:{} again",
                                 entry.partition, entry.offset

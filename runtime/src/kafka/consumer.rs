@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, anyhow, bail};
 
 use super::ffi::{Client, ClientEvent, Code, Entry, Failure, PartitionList, PartitionQueue, Queue};
-use super::fold::Fold;
 use super::membership;
 use super::settings::Settings;
 use super::wake::Waker;
+use crate::fold::Fold;
 use crate::io::{Event, Membership, ReadLimit, Source, TopicPartition, Unread};
 use crate::record::{Batch, Column, TimestampType};
 
@@ -41,7 +41,9 @@ pub struct KafkaSource {
     client: Arc<Client>,
     waker: Waker,
     start: Start,
-    fold: Fold,
+    fold: Fold<Code>,
+    /// What this user may not read, until it's told.
+    denied: Option<String>,
 }
 
 struct Partition {
@@ -101,7 +103,8 @@ impl KafkaSource {
             client,
             waker: waker.clone(),
             start,
-            fold: Fold::default(),
+            fold: Fold::every(TELL_EVERY),
+            denied: None,
         })
     }
 
@@ -154,12 +157,20 @@ impl KafkaSource {
     fn trouble(&mut self, failure: Failure) -> Option<Event> {
         self.fold
             .tells(failure.code, Instant::now())
-            .then(|| Event::Trouble(failure.into()))
+            .map(|_| Event::Trouble(permit(failure.code, failure.into())))
     }
 }
 
 impl Source for KafkaSource {
     fn event(&mut self) -> Option<Event> {
+        if let Some(denied) = self.denied.take()
+            && self
+                .fold
+                .tells(Code::TOPIC_DENIED, Instant::now())
+                .is_some()
+        {
+            return Some(Event::Trouble(anyhow!(denied)));
+        }
         loop {
             let event = match self.queue.poll(Duration::ZERO)? {
                 ClientEvent::Revoke(entries) if entries.is_empty() => match self.unassign(&[]) {
@@ -177,7 +188,13 @@ impl Source for KafkaSource {
                     Some(Event::Uncommitted)
                 }
                 ClientEvent::Commit(code, entries) => {
-                    commit_result(code, &entries).err().map(Event::Trouble)
+                    let code = entries
+                        .iter()
+                        .map(|it| it.code)
+                        .find(|it| !it.is_none())
+                        .unwrap_or(code);
+                    let result = commit_result(code, &entries);
+                    result.err().map(|why| Event::Trouble(permit(code, why)))
                 }
                 ClientEvent::Error(failure) => self.trouble(failure),
                 ClientEvent::Fatal(failure) => Some(Event::Fatal(failure.into())),
@@ -295,6 +312,13 @@ impl Source for KafkaSource {
                     code: first.code(),
                     text,
                 };
+                if failed.code == Code::TOPIC_DENIED {
+                    // The client goes on trying, each second, and says so once.
+                    state.queue.free(1);
+                    self.denied = Some(failed.text);
+                    self.waker.wake();
+                    continue;
+                }
                 let unread = failed.unread();
                 state.failed = Some(failed);
                 return Err(unread);
@@ -457,6 +481,9 @@ pub(super) fn take(
     Ok(batch)
 }
 
+/// Between two lines about one error code: librdkafka itself repeats a log line no sooner.
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(30);
+
 /// librdkafka's "no offset".
 pub(super) const NO_OFFSET: i64 = -1001;
 
@@ -607,6 +634,18 @@ fn named(entries: &[Entry]) -> Vec<TopicPartition> {
         .collect()
 }
 
+/// The same with what to allow, if that's what is wrong.
+fn permit(code: Code, cause: Error) -> Error {
+    match code {
+        Code::TOPIC_DENIED => {
+            cause.context("this user may not read an input; allow Read and Describe on the topic")
+        }
+        Code::GROUP_DENIED => cause
+            .context("this user may not be a member of the group; allow Read and Describe on it"),
+        _ => cause,
+    }
+}
+
 /// What an error in a partition's place means, and what to do.
 fn explain(partition: &TopicPartition, code: Code, offset: i64, text: &str, next: u64) -> String {
     let at = u64::try_from(offset).unwrap_or(next);
@@ -614,6 +653,9 @@ fn explain(partition: &TopicPartition, code: Code, offset: i64, text: &str, next
         Code::AUTO_OFFSET_RESET => format!(
             "{partition} has no offset {at} (any more): {text}; its records were deleted before they were processed, or \
              the topic was made anew; choose where to go on with `weir offsets`"
+        ),
+        Code::TOPIC_DENIED => format!(
+            "this user may not read {partition}, at offset {at}: {code}; allow Read and Describe on the topic"
         ),
         _ => format!("can't read {partition} at offset {at}: {code}: {text}"),
     }

@@ -16,7 +16,6 @@ mod admin;
 mod caller;
 mod consumer;
 mod ffi;
-mod fold;
 mod membership;
 mod mock;
 mod producer;

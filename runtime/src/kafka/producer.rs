@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, anyhow};
 
 use super::caller::Call;
-use super::consumer::offset_list;
+use super::consumer::{TELL_EVERY, offset_list};
 use super::ffi::{Code, Failure, Member, Message, PartitionList, Producer, Refusal, Reports};
-use super::fold::Fold;
 use super::membership;
 use super::reader::Noted;
 use super::settings::Settings;
 use super::size::{fits, lone_batch};
 use super::transactions::{Stage, Transactions, fatal};
 use super::wake::Waker;
+use crate::fold::Fold;
 use crate::io::{
     Delivery, Membership, Outgoing, Progress, SendError, Sink, TopicPartition, TransactionError,
     Undelivered,
@@ -38,7 +38,7 @@ pub struct KafkaSink {
     reports: Option<Reports>,
     /// Deliveries of an earlier client, for whoever asks next.
     left: Vec<(u64, Code)>,
-    fold: Fold,
+    fold: Fold<Code>,
 }
 
 impl KafkaSink {
@@ -62,7 +62,7 @@ impl KafkaSink {
             producer,
             reports: Some(reports),
             left: Vec::new(),
-            fold: Fold::default(),
+            fold: Fold::every(TELL_EVERY),
         })
     }
 
@@ -236,7 +236,7 @@ impl Sink for KafkaSink {
             &mut |tag, code| settle((tag, delivered(code))),
             &mut |failure| match failure.code {
                 Code::FATAL => failed = Some(failure),
-                code if fold.tells(code, Instant::now()) => {
+                code if fold.tells(code, Instant::now()).is_some() => {
                     tracing::warn!(target: "kafka", "producer: {failure}");
                 }
                 _ => {}
@@ -332,6 +332,14 @@ fn delivered(code: Code) -> Result<(), Undelivered> {
         Code::INVALID_RECORD => Undelivered::Refused(
             cause.context("the broker refuses a record (a compacted topic takes none without a key)"),
         ),
+        Code::TOPIC_DENIED => Undelivered::Failed(cause.context(
+            "this user may not write to an output or to the dead letter topic; allow Write and Describe on it",
+        )),
+        Code::UNKNOWN_TOPIC | Code::UNKNOWN_TOPIC_OR_PART | Code::UNKNOWN_PARTITION => {
+            Undelivered::Failed(cause.context(
+                "an output or the dead letter topic, or a partition of it, isn't there any more; create it again",
+            ))
+        }
         Code::INVALID_TIMESTAMP => Undelivered::Refused(
             cause.context("a timestamp is outside of what the topic takes"),
         ),

@@ -6,7 +6,7 @@ use anyhow::{Error, anyhow};
 
 use super::caller::{Answer, Call, Caller};
 use super::ffi::{Code, Failure, Reports, Undone};
-use super::fold::Fold;
+use crate::fold::Fold;
 use super::wake::Waker;
 use crate::io::{Progress, TransactionError};
 
@@ -21,7 +21,7 @@ pub(super) struct Transactions {
     /// How long a call may be under way before it's given up with its client.
     patience: Duration,
     /// What has been said of calls that go on.
-    fold: Fold,
+    fold: Fold<Code>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Transactions {
                     return Ok(Progress::Done);
                 }
                 Some((call, Err(Undone::Again(failure)))) => {
-                    if self.fold.tells(failure.code, Instant::now()) {
+                    if self.fold.tells(failure.code, Instant::now()).is_some() {
                         tracing::warn!(target: "kafka", "{}: {failure}; it goes on", call.name());
                     }
                     self.next = Some((call, Some(failure.code)));
@@ -221,6 +221,12 @@ fn sort(undone: Undone) -> TransactionError {
         ),
         Code::TRANSACTIONAL_ID_DENIED => kind(Error::from(failure).context(
             "this user may not write transactions; exactly-once needs Write and Describe on transactional ids that start with \"weir-\"",
+        )),
+        Code::TOPIC_DENIED => kind(Error::from(failure).context(
+            "this user may not write to an output, or not read an input; exactly-once needs Write on the outputs and the dead letter topic, and Read on the inputs",
+        )),
+        Code::GROUP_DENIED => kind(Error::from(failure).context(
+            "this user may not commit the group's offsets; allow Read and Describe on the group",
         )),
         Code::TRANSACTION_TIMEOUT_DENIED => kind(Error::from(failure).context(
             "the producer's \"transaction.timeout.ms\" is more than the brokers' \"transaction.max.timeout.ms\"; lower it",

@@ -1,6 +1,7 @@
 //! What passes between the control side and a worker: flags, and a way to wake it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Error;
@@ -14,6 +15,7 @@ pub struct Control {
     stop: AtomicBool,
     hurry: AtomicBool,
     joined: AtomicBool,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Control {
@@ -24,6 +26,7 @@ impl Control {
             stop: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             joined: AtomicBool::new(false),
+            trouble: Mutex::new(None),
         }
     }
 
@@ -46,6 +49,16 @@ impl Control {
 
     pub(super) fn set_joined(&self, joined: bool) {
         self.joined.store(joined, Ordering::Release);
+    }
+
+    /// Why the worker can't deliver at the moment, if it can't.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock();
+        trouble.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// Sleeps until something may have happened, at most for `timeout`.

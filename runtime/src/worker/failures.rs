@@ -1,13 +1,14 @@
 //! What becomes of records that a transform can't process: the policy of each, the circuit breaker, dead letters.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Error, anyhow};
 use tracing::warn;
 
-use crate::chain::{Chain, Failed, Processed};
+use crate::chain::{Broken, Chain, Failed, Processed};
 use crate::config::{MaxRefused, Policy};
+use crate::fold::Fold;
 use crate::io::TopicPartition;
 use crate::letter::{Class, Letter};
 
@@ -42,12 +43,16 @@ pub(super) struct Failures {
     steps: Vec<Step>,
     /// Of records that the broker refuses what came of.
     on_undeliverable: Policy,
+    /// How those are told of.
+    told: Fold<()>,
 }
 
 struct Step {
     rules: Rules,
     window: Window,
-    told: Told,
+    told: Fold<()>,
+    /// Of batches that its guest broke on.
+    told_broken: Fold<()>,
 }
 
 /// A batch's verdict.
@@ -73,7 +78,8 @@ impl Failures {
             Step {
                 rules,
                 window: Window::new(rules.max_refused),
-                told: Told::default(),
+                told: Fold::default(),
+                told_broken: Fold::default(),
             }
         };
         Failures {
@@ -83,12 +89,32 @@ impl Failures {
                 true => Policy::DeadLetter,
                 false => Policy::Stop,
             },
+            told: Fold::default(),
         }
     }
 
     /// How often a record that breaks this step's guest alone is tried again.
     pub(super) fn retries(&self, step: usize) -> u32 {
         self.steps.get(step).map_or(0, |it| it.rules.retries)
+    }
+
+    /// Logs that a step's guest broke on a batch, now and then.
+    pub(super) fn tell_broken(&mut self, id: &TopicPartition, chain: &Chain, broken: &Broken) {
+        let step = self.steps.get_mut(broken.step);
+        let Some(more) = step.and_then(|it| it.told_broken.tells((), Instant::now())) else {
+            return;
+        };
+        let Broken {
+            offsets: (first, last),
+            fault,
+            ..
+        } = broken;
+        let transform = name(chain, broken.step);
+        warn!(
+            pipeline = self.pipeline,
+            more,
+            "transform {transform} broke on a record of {id}, offsets {first} to {last}, which is looked for now: {fault}"
+        );
     }
 
     /// Forgets what it has seen: it comes again.
@@ -158,11 +184,10 @@ impl Failures {
         ] {
             for it in failed {
                 let step = it.step.and_then(|step| self.steps.get_mut(step));
-                let more = match step {
-                    Some(step) => step.told.tells(Instant::now()),
-                    None => Some(0),
+                let told = step.map_or(&mut self.told, |it| &mut it.told);
+                let Some(more) = told.tells((), Instant::now()) else {
+                    continue;
                 };
-                let Some(more) = more else { continue };
                 let pipeline = &self.pipeline;
                 let why = said(id, chain, it);
                 match more {
@@ -268,28 +293,6 @@ impl Window {
     }
 }
 
-/// How often failures of one kind are told of.
-#[derive(Default)]
-struct Told {
-    last: Option<Instant>,
-    more: u64,
-}
-
-/// Between two lines about failures of one transform.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-
-impl Told {
-    /// Whether this one is told of: how many weren't since the last that was.
-    fn tells(&mut self, now: Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now - last < TELL_EVERY) {
-            self.more += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.more))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,15 +331,5 @@ mod tests {
     fn a_share_of_one_allows_all() {
         let mut it = window(1.0, 10);
         assert!((0..100).all(|_| it.add(10, 10).is_none()));
-    }
-
-    #[test]
-    fn failures_are_told_of_now_and_then() {
-        let mut told = Told::default();
-        let now = Instant::now();
-        assert_eq!(told.tells(now), Some(0));
-        assert_eq!(told.tells(now), None);
-        assert_eq!(told.tells(now + TELL_EVERY / 2), None);
-        assert_eq!(told.tells(now + TELL_EVERY), Some(2));
     }
 }

@@ -217,6 +217,11 @@ impl Partitions {
         self.live().any(|it| it.failed.is_some())
     }
 
+    /// Whether a partition has not delivered anything since it last failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.live().any(|it| it.failed.is_some() || it.failures > 0)
+    }
+
     /// Sends all partitions back to what the group has; what is in flight is none of theirs any more. Returns which have to
     /// be read again, and where from; they are after `pause`.
     pub(super) fn roll_back(&mut self, pause: Option<Duration>) -> Vec<(TopicPartition, u64)> {

@@ -142,6 +142,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
             self.counters.transactions_committed.increment(1);
         }
+        self.recovered();
         if let Err(why) = served {
             return self.recover(why);
         }
@@ -228,21 +229,29 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if let Err(why) = self.take_deliveries() {
             return self.replace(why.into_cause().context(cause));
         }
-        warn!(
-            pipeline = self.settings.pipeline,
-            worker = self.settings.worker,
-            "a transaction was aborted, and its records are read again: {cause:#}"
-        );
+        let cause = format!("{cause:#}");
+        if let Some(more) = self.fails(&cause, pause.is_some()) {
+            let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+            let more = (more > 0).then_some(more);
+            warn!(
+                pipeline,
+                worker, more, "a transaction was aborted, and its records are read again: {cause}"
+            );
+        }
         self.read_again(pause)
     }
 
     /// Takes a new client in place of one that can't go on. Whether its last commit went well is the brokers' to say.
     fn replace(&mut self, cause: Error) -> Result<(), End> {
-        error!(
-            pipeline = self.settings.pipeline,
-            worker = self.settings.worker,
-            "the producer can't go on, and a new one takes its place: {cause:#}"
-        );
+        let text = format!("{cause:#}");
+        if let Some(more) = self.fails(&text, true) {
+            let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+            let more = (more > 0).then_some(more);
+            error!(
+                pipeline,
+                worker, more, "the producer can't go on, and a new one takes its place: {text}"
+            );
+        }
         if self.transaction.as_ref().is_some_and(|it| it.over) {
             return Err(End::Failed(cause));
         }

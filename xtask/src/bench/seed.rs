@@ -4,35 +4,29 @@
 //! share of the records is through until all are: the time of the wall is also the broker's.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Error, bail, ensure};
-use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
+use clap::{Args, ValueEnum};
 use serde_json::Value;
-use xtask::broker::{self, Broker};
 use xtask::http;
 use xtask::wait::eventually;
-use xtask::watchdog::Watchdog;
 
 use super::process::{cpu_seconds, peak_rss_bytes};
+use super::site::{ROUND_DEADLINE, Running, Site, free_address, text};
 use super::spread::{Spread, number};
-use crate::machine::{self, Need};
-use crate::{cargo, guests};
+use crate::cargo;
 
 /// As many partitions as the seed job's tests have.
 const PARTITIONS: u32 = 4;
-
-/// A round takes seconds; this is for machines that do something else at the same time.
-const ROUND_DEADLINE: Duration = Duration::from_secs(900);
 
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask bench seed
   cargo xtask bench seed --records 1000000 --warmup 300000 --rounds 5
+  cargo xtask bench seed --delivery exactly-once   # beside at-least-once
   WEIR_TEST_BOOTSTRAP=localhost:9092 cargo xtask bench seed
 
 Only figures of the same run can be compared with each other.";
@@ -53,7 +47,29 @@ pub struct Arguments {
     /// Worker threads of each program.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
+    /// What is promised; exactly-once is measured beside at-least-once.
+    #[arg(long, value_enum, default_value_t = Delivery::AtLeastOnce)]
+    delivery: Delivery,
 }
+
+/// The guarantees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce,
+}
+
+/// Who takes turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contender {
+    /// librdkafka without Weir.
+    Alone,
+    /// Weir, with this guarantee.
+    Weir(Delivery),
+}
+
+/// A contender and its rounds.
+type Rounds = (Contender, Vec<Measurement>);
 
 /// What one program used in one round, after its warm-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,9 +87,7 @@ struct Measurement {
 /// Everything that all rounds share.
 struct Bench<'a> {
     arguments: &'a Arguments,
-    programs: PathBuf,
-    folder: &'a Path,
-    bootstrap: String,
+    site: &'a Site,
     input: String,
 }
 
@@ -85,105 +99,75 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         arguments.warmup,
         arguments.records
     );
-    machine::check(&[Need::Build, Need::Kafka])?;
-    guests::build()?;
-    let programs = cargo::build_programs()?;
-    broker::download()?;
-
-    let folder = tempfile::Builder::new().prefix("weir-bench-").tempdir()?;
-    let started = match std::env::var("WEIR_TEST_BOOTSTRAP") {
-        Ok(_) => None,
-        Err(_) => Some(Broker::start(&broker::Options {
-            folder: folder.path().join("kafka"),
-            port: None,
-            remove_folder: true,
-        })?),
-    };
-    let bootstrap = match &started {
-        Some(broker) => broker.bootstrap(),
-        None => std::env::var("WEIR_TEST_BOOTSTRAP")?,
-    };
+    let site = Site::prepare()?;
     let bench = Bench {
         arguments,
-        programs,
-        folder: folder.path(),
-        bootstrap,
         // A topic of its own on a broker that is used for other things too.
-        input: match started {
-            Some(_) => "realstock".to_string(),
-            None => format!("realstock-bench-{}", std::process::id()),
-        },
+        input: site.name("realstock"),
+        site: &site,
     };
     bench.fill()?;
-    let (mut alone, mut weir) = (Vec::new(), Vec::new());
-    for round in 1..=arguments.rounds {
-        // Neither is always the first.
-        if round % 2 == 1 {
-            alone.push(bench.alone(round)?);
-            weir.push(bench.weir(round)?);
-        } else {
-            weir.push(bench.weir(round)?);
-            alone.push(bench.alone(round)?);
-        }
-        println!(
-            "round {round}: {:.2} and {:.2} us of CPU a record",
-            alone[alone.len() - 1].cpu_micros(),
-            weir[weir.len() - 1].cpu_micros()
-        );
+    let mut contenders: Vec<Rounds> = vec![
+        (Contender::Alone, Vec::new()),
+        (Contender::Weir(Delivery::AtLeastOnce), Vec::new()),
+    ];
+    if arguments.delivery == Delivery::ExactlyOnce {
+        contenders.push((Contender::Weir(Delivery::ExactlyOnce), Vec::new()));
     }
-    print!("{}", table(arguments, &alone, &weir));
+    let count = contenders.len();
+    for round in 1..=arguments.rounds {
+        // None is always the first.
+        for turn in 0..count {
+            let (contender, rounds) = &mut contenders[(round as usize + turn) % count];
+            rounds.push(bench.measure(*contender, round)?);
+        }
+        let last = contenders.iter().filter_map(|(_, rounds)| rounds.last());
+        let micros: Vec<String> = last.map(|it| format!("{:.2}", it.cpu_micros())).collect();
+        println!("round {round}: {} us of CPU a record", micros.join(", "));
+    }
+    print!("{}", table(arguments, &contenders));
     Ok(())
 }
 
 impl Bench<'_> {
     fn fill(&self) -> Result<(), Error> {
-        self.create_topic(&self.input)?;
+        self.site.create_topic(&self.input, PARTITIONS, &[])?;
         println!(
             "writing {} records to {} ({PARTITIONS} partitions) on {}",
             number(self.arguments.records as f64, 0),
             self.input,
-            self.bootstrap
+            self.site.bootstrap
         );
         cargo::run(
-            Command::new(self.programs.join("weir"))
-                .args(["produce", "realstock", "--bootstrap", &self.bootstrap])
+            Command::new(self.site.programs.join("weir"))
+                .args(["produce", "realstock", "--bootstrap", &self.site.bootstrap])
                 .args(["--topic", &self.input, "--seed", "1", "--rate", "max"])
                 .args(["--count", &self.arguments.records.to_string()])
                 .stdin(Stdio::null()),
         )
     }
 
-    /// By Kafka's own tool: the tasks know no Kafka client.
-    fn create_topic(&self, name: &str) -> Result<(), Error> {
-        let output = broker::tool("org.apache.kafka.tools.TopicCommand")?
-            .args(["--bootstrap-server", &self.bootstrap])
-            .args(["--create", "--topic", name])
-            .args(["--partitions", &PARTITIONS.to_string()])
-            .args(["--replication-factor", "1"])
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "can't create the topic {name}: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+    fn measure(&self, contender: Contender, round: u32) -> Result<Measurement, Error> {
+        match contender {
+            Contender::Alone => self.alone(round),
+            Contender::Weir(delivery) => self.weir(delivery, round),
+        }
     }
 
     /// One round of `weir-bench`, which measures itself.
     fn alone(&self, round: u32) -> Result<Measurement, Error> {
         let name = format!("{}-alone-{round}", self.input);
-        self.create_topic(&name)?;
-        let log = self.folder.join(format!("alone-{round}.log"));
+        self.site.create_topic(&name, PARTITIONS, &[])?;
+        let log = self.site.folder().join(format!("alone-{round}.log"));
         let Arguments {
             records,
             warmup,
             workers,
             ..
         } = self.arguments;
-        let stdout = self.folder.join(format!("alone-{round}.json"));
-        let child = Command::new(self.programs.join("weir-bench"))
-            .args(["--bootstrap", &self.bootstrap])
+        let stdout = self.site.folder().join(format!("alone-{round}.json"));
+        let child = Command::new(self.site.programs.join("weir-bench"))
+            .args(["--bootstrap", &self.site.bootstrap])
             .args(["--input", &self.input, "--output", &name, "--group", &name])
             .args(["--records", &records.to_string()])
             .args(["--warmup", &warmup.to_string()])
@@ -200,15 +184,20 @@ impl Bench<'_> {
     }
 
     /// One round of `weir run`, measured from outside: its counters and what the kernel says about the process.
-    fn weir(&self, round: u32) -> Result<Measurement, Error> {
-        let name = format!("{}-weir-{round}", self.input);
-        self.create_topic(&name)?;
-        let config = self.folder.join(format!("weir-{round}.toml"));
-        fs::write(&config, self.config(&name))?;
-        let log = self.folder.join(format!("weir-{round}.log"));
+    fn weir(&self, delivery: Delivery, round: u32) -> Result<Measurement, Error> {
+        let delivery = delivery.name();
+        let name = format!("{}-{delivery}-{round}", self.input);
+        self.site.create_topic(&name, PARTITIONS, &[])?;
+        let config = self.site.folder().join(format!("{delivery}-{round}.toml"));
+        let lines = format!(
+            "workers = {}\ndelivery = {delivery:?}",
+            self.arguments.workers
+        );
+        fs::write(&config, self.site.seed_job(&self.input, &name, &lines))?;
+        let log = self.site.folder().join(format!("{delivery}-{round}.log"));
         let admin = free_address()?;
         let output = File::create(&log)?;
-        let child = Command::new(self.programs.join("weir"))
+        let child = Command::new(self.site.programs.join("weir"))
             .arg("run")
             .arg("-c")
             .arg(&config)
@@ -223,8 +212,10 @@ impl Bench<'_> {
             records, warmup, ..
         } = self.arguments;
 
-        let start = running.wait_point(admin, "the warm-up", |counts| counts.input >= *warmup)?;
-        let end = running.wait_point(admin, "all records", |counts| {
+        let start = wait_point(&mut running, admin, "the warm-up", |counts| {
+            counts.input >= *warmup
+        })?;
+        let end = wait_point(&mut running, admin, "all records", |counts| {
             counts.input >= *records && counts.settled() >= *records
         })?;
         let peak = peak_rss_bytes(running.child.id())?;
@@ -244,44 +235,25 @@ impl Bench<'_> {
             peak_rss_bytes: peak as f64,
         })
     }
+}
 
-    /// The seed job; see the README.
-    fn config(&self, output: &str) -> String {
-        format!(
-            "\
-modules = {modules:?}
-data = {data:?}
+impl Delivery {
+    /// As in a config.
+    fn name(self) -> &'static str {
+        match self {
+            Delivery::AtLeastOnce => "at-least-once",
+            Delivery::ExactlyOnce => "exactly-once",
+        }
+    }
+}
 
-[kafka]
-\"bootstrap.servers\" = {bootstrap:?}
-
-[pipelines.stocks]
-input = [{input:?}]
-output = {output:?}
-group = {output:?}
-workers = {workers}
-
-[[pipelines.stocks.transforms]]
-name = \"id\"
-module = \"add-uuid.wasm\"
-config = {{ field = \"id\" }}
-
-[[pipelines.stocks.transforms]]
-name = \"date\"
-module = \"format-timestamp.wasm\"
-config = {{ from = \"timestamp\", rename = \"event_time\", to = \"iso_date\" }}
-
-[[pipelines.stocks.transforms]]
-name = \"even\"
-module = \"filter.wasm\"
-config = {{ keep = \"event_time % 2 == 0\" }}
-",
-            modules = guests::folder(),
-            data = self.folder.join("weir-data"),
-            bootstrap = self.bootstrap,
-            input = self.input,
-            workers = self.arguments.workers,
-        )
+impl Contender {
+    fn name(self) -> &'static str {
+        match self {
+            Contender::Alone => "librdkafka alone",
+            Contender::Weir(Delivery::AtLeastOnce) => "weir, seed job",
+            Contender::Weir(Delivery::ExactlyOnce) => "weir, exactly once",
+        }
     }
 }
 
@@ -293,13 +265,6 @@ impl Measurement {
     fn per_second(&self) -> f64 {
         self.records / self.seconds
     }
-}
-
-/// A program under measurement. It's killed when it is dropped, and when this process ends.
-struct Running {
-    child: Child,
-    watchdog: Option<Watchdog>,
-    log: PathBuf,
 }
 
 /// What `/metrics` counted.
@@ -333,70 +298,32 @@ impl Counts {
     }
 }
 
-impl Running {
-    fn new(child: Child, log: PathBuf) -> Result<Running, Error> {
-        let watchdog = Watchdog::over(&child, None)?;
-        Ok(Running {
-            child,
-            watchdog: Some(watchdog),
-            log,
-        })
-    }
-
-    fn wait_point(
-        &mut self,
-        admin: SocketAddr,
-        what: &str,
-        enough: impl Fn(Counts) -> bool,
-    ) -> Result<Point, Error> {
-        let Running { child, log, .. } = self;
-        eventually(what, ROUND_DEADLINE, || {
-            if let Some(status) = child.try_wait()? {
-                bail!("weir ended ({status})");
-            }
-            // It listens a moment after its start.
-            let Ok(response) = http::get(admin, "/metrics") else {
-                return Ok(None);
-            };
-            let counts = Counts::of(&response.body);
-            if !enough(counts) {
-                return Ok(None);
-            }
-            Ok(Some(Point {
-                time: Instant::now(),
-                counts,
-                cpu_seconds: cpu_seconds(child.id())?,
-            }))
-        })
-        .with_context(|| format!("weir's log says:\n{}", text(log)))
-    }
-
-    fn terminate(&mut self) -> Result<(), Error> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("can't stop weir")?;
-        self.wait_success()
-    }
-
-    fn wait_success(&mut self) -> Result<(), Error> {
-        let Running { child, log, .. } = self;
-        let status = eventually("its end", ROUND_DEADLINE, || Ok(child.try_wait()?))?;
-        ensure!(
-            status.success(),
-            "it ended with {status}; its log says:\n{}",
-            text(log)
-        );
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only if the process is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(watchdog) = self.watchdog.take() {
-            watchdog.dismiss();
+fn wait_point(
+    running: &mut Running,
+    admin: SocketAddr,
+    what: &str,
+    enough: impl Fn(Counts) -> bool,
+) -> Result<Point, Error> {
+    let Running { child, log, .. } = running;
+    eventually(what, ROUND_DEADLINE, || {
+        if let Some(status) = child.try_wait()? {
+            bail!("weir ended ({status})");
         }
-    }
+        // It listens a moment after its start.
+        let Ok(response) = http::get(admin, "/metrics") else {
+            return Ok(None);
+        };
+        let counts = Counts::of(&response.body);
+        if !enough(counts) {
+            return Ok(None);
+        }
+        Ok(Some(Point {
+            time: Instant::now(),
+            counts,
+            cpu_seconds: cpu_seconds(child.id())?,
+        }))
+    })
+    .with_context(|| format!("weir's log says:\n{}", text(log)))
 }
 
 /// The line of JSON that `weir-bench` prints.
@@ -411,7 +338,7 @@ fn measurement(json: &str) -> Option<Measurement> {
     })
 }
 
-fn table(arguments: &Arguments, alone: &[Measurement], weir: &[Measurement]) -> String {
+fn table(arguments: &Arguments, contenders: &[Rounds]) -> String {
     let mut text = format!(
         "\n{} records, {} of them warm-up, {} workers, {} rounds: median (least-greatest)\n\n",
         number(arguments.records as f64, 0),
@@ -426,28 +353,29 @@ fn table(arguments: &Arguments, alone: &[Measurement], weir: &[Measurement]) -> 
         text.push('\n');
     };
     row(["", "CPU us a record", "records/s", "peak memory, MB"]);
-    for (name, rounds) in [("librdkafka alone", alone), ("weir, seed job", weir)] {
+    for (contender, rounds) in contenders {
         let spread = |of: fn(&Measurement) -> f64| Spread::of(rounds.iter().map(of));
         row([
-            name,
+            contender.name(),
             &spread(Measurement::cpu_micros).text(2),
             &spread(Measurement::per_second).text(0),
             &spread(|round| round.peak_rss_bytes / 1e6).text(0),
         ]);
     }
-    let pairs = alone.iter().zip(weir);
-    let ratios = pairs.map(|(alone, weir)| weir.cpu_micros() / alone.cpu_micros());
-    row(["ratio", &Spread::of(ratios).text(2), "", ""]);
+    for pair in contenders.windows(2) {
+        let [(before, base), (contender, rounds)] = pair else {
+            continue;
+        };
+        let ratios = base.iter().zip(rounds);
+        let ratios = ratios.map(|(base, it)| it.cpu_micros() / base.cpu_micros());
+        let ratio = Spread::of(ratios).text(2);
+        text.push_str(&format!(
+            "{} / {}: {ratio}\n",
+            contender.name(),
+            before.name()
+        ));
+    }
     text
-}
-
-fn free_address() -> Result<SocketAddr, Error> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?)
-}
-
-fn text(log: &Path) -> String {
-    fs::read_to_string(log).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -488,14 +416,20 @@ mod tests {
             warmup: 1_000_000,
             rounds: 2,
             workers: 2,
+            delivery: Delivery::AtLeastOnce,
         };
         let text = table(
             &arguments,
-            &[round(1.0), round(2.0)],
-            &[round(2.0), round(3.0)],
+            &[
+                (Contender::Alone, vec![round(1.0), round(2.0)]),
+                (
+                    Contender::Weir(Delivery::AtLeastOnce),
+                    vec![round(2.0), round(3.0)],
+                ),
+            ],
         );
         assert!(
-            text.contains("ratio                  1.75 (1.50-2.00)"),
+            text.contains("weir, seed job / librdkafka alone: 1.75 (1.50-2.00)"),
             "{text}"
         );
         assert!(text.contains("0.75 (0.50-1.00)"), "{text}");

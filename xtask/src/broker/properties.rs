@@ -32,6 +32,11 @@ group.consumer.min.heartbeat.interval.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 ";
 
+const AUTHORIZER: &str = "\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+";
+
 impl Properties {
     /// One process that is broker and controller.
     pub(super) fn alone(port: u16, controller_port: u16) -> Properties {
@@ -76,6 +81,11 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
         ))
     }
 
+    /// The same with access control lists. What none is about, everyone may do; brokers are clients like any other.
+    pub(super) fn authorized(self) -> Properties {
+        Properties(format!("{}{AUTHORIZER}", self.0))
+    }
+
     /// As a file's text.
     pub(super) fn text(&self, data: &str) -> String {
         format!("{}log.dirs={data}\n", self.0)
@@ -118,7 +128,7 @@ mod tests {
     #[test]
     fn no_setting_stands_twice() {
         let all = [
-            Properties::alone(1, 2),
+            Properties::alone(1, 2).authorized(),
             Properties::controller(2),
             Properties::broker(1, 3, 1, 2),
         ];

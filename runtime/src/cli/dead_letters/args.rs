@@ -156,8 +156,8 @@ Examples:
 Records pass through the chain as the config has it now, with the topic,
 partition and offset that they had, so that stable ids are the same. What fails
 again becomes a dead letter again. Each letter is replayed once: outputs, new
-dead letters and what was replayed are committed together, and a replay that was
-interrupted goes on where it was when it's started again.
+dead letters and what was replayed are committed together, and a replay that
+was interrupted goes on where it was when it's started again.
 
 Letters that the filters leave out stay pending.")]
 pub struct Replay {

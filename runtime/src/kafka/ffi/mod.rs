@@ -123,6 +123,12 @@ impl Code {
     /// The user may not use this `transactional.id`.
     pub(super) const TRANSACTIONAL_ID_DENIED: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+    /// The user may not do this with the topic.
+    pub(super) const TOPIC_DENIED: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    /// The user may not do this with the group.
+    pub(super) const GROUP_DENIED: Code =
+        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
     /// Transactions may not take so long.
     pub(super) const TRANSACTION_TIMEOUT_DENIED: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT);
@@ -587,9 +593,10 @@ unsafe extern "C" fn log(
         };
         (name, text(facility), text(line))
     };
+    // What comes as an error, too, is told by whoever deals with it.
     // syslog's levels: 3 is an error, 4 a warning, 5 a notice, 6 for information.
     match (facility.as_str(), level) {
-        ("FAIL" | "ERROR" | "TXNERR" | "GETPID" | "ADDPARTS" | "ADDOFFSETS", _) => {
+        ("FAIL" | "ERROR" | "TXNERR" | "FATAL" | "GETPID" | "ADDPARTS" | "ADDOFFSETS", _) => {
             tracing::debug!(target: "kafka", client, facility, "{line}")
         }
         (_, ..=3) => tracing::error!(target: "kafka", client, facility, "{line}"),
