@@ -260,11 +260,11 @@ fn a_record_larger_than_its_topic_takes_stops_the_pipeline() {
     let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
     assert_eq!(weir.wait_exit(MINUTE), Some(1));
     let said = weir.log();
-    let record = format!("{input}/0 at offset 2");
+    let record = format!("{input}/0, offset 2");
     // The value and what a batch takes beside it; Kafka's default of the topic's setting.
     let size = format!(
         "takes {} bytes, and the topic takes 1048588",
-        (2 << 20) + 61 + 12
+        (2 << 20) + 61 + 13
     );
     assert_says(&said, &[&record, &size, "\"max.message.bytes\""]);
     assert_eq!(input.committed(pipeline.group()), [Some(2)]);
@@ -299,8 +299,8 @@ fn a_record_that_the_broker_refuses_stops_the_pipeline() {
     let records = [(0, 10), (1, 5_000), (2, 10)];
     input.produce(records.map(|(n, size)| Record::new(None, Some(&value(n, size)))));
     assert_eq!(weir.wait_exit(MINUTE), Some(1));
-    let batch = format!("what came of the batch of {input}/0 that starts at offset 1");
-    assert_says(&weir.log(), &[&batch, "max.message.bytes", "batch.size"]);
+    let record = format!("what came of the record at {input}/0, offset 1");
+    assert_says(&weir.log(), &[&record, "max.message.bytes", "batch.size"]);
     assert_eq!(input.committed(pipeline.group()), [Some(1)]);
     assert_eq!(output.consume()[0].value, Some(value(0, 10)));
 

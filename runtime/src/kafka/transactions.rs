@@ -6,8 +6,8 @@ use anyhow::{Error, anyhow};
 
 use super::caller::{Answer, Call, Caller};
 use super::ffi::{Code, Failure, Reports, Undone};
-use crate::fold::Fold;
 use super::wake::Waker;
+use crate::fold::Fold;
 use crate::io::{Progress, TransactionError};
 
 /// A producer's transactions: which call is under way, and what came of it. While one is, it has the producer's reports.
