@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::INPUT;
 use anyhow::{Context, Error, anyhow, bail, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -43,6 +44,11 @@ pub fn create_topics(
                 name,
                 partitions as i32,
                 TopicReplication::Fixed(replicas as i32),
+            )
+            // Less in the input, so that dead letters have room for their headers.
+            .set(
+                "max.message.bytes",
+                if *name == INPUT { "500000" } else { "1000000" },
             )
         })
         .collect();

@@ -121,12 +121,12 @@ fn each_transform_says_what_it_refuses() {
 }
 
 #[test]
-fn a_guest_that_breaks_stops_its_pipeline_before_the_batch() {
+fn a_guest_that_breaks_stops_its_pipeline_before_the_record() {
     let cases: [(&str, &str, &[&str]); 8] = [
         (
             "spin",
             "deadline = \"50ms\"",
-            &["CPU time", "50ms", "`deadline`"],
+            &["CPU time", "50ms", "`record_deadline`"],
         ),
         ("grow", "memory = \"8MiB\"", &["`memory`", "8"]),
         (
@@ -135,7 +135,7 @@ fn a_guest_that_breaks_stops_its_pipeline_before_the_batch() {
             &["it panicked at faulty/src/lib.rs", ": on-purpose (in "],
         ),
         ("trap", "", &["it trapped"]),
-        ("stack", "", &["it trapped", "faulty::recurse"]),
+        ("stack", "", &["stack", "faulty::recurse"]),
         ("err:enough", "", &["it gave up: enough"]),
         ("lie:take-index", "", &["what it returned can't be used"]),
         (
@@ -164,7 +164,7 @@ fn a_guest_that_breaks_stops_its_pipeline_before_the_batch() {
     for ((verb, _, words), ((input, output), pipeline)) in
         cases.iter().zip(topics.iter().zip(&pipelines))
     {
-        let place = format!("{input}/0, offsets 4 to 4");
+        let place = format!("{input}/0, offset 4: ");
         assert_logged(
             &weir,
             &[&["transform \"verb\"", place.as_str()], *words].concat(),

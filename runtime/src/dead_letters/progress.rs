@@ -65,7 +65,7 @@ impl Progress {
         self.turns[0]
     }
 
-    /// What to commit beside [`Progress::offset`]; may be longer than [`NOTE_MAX`].
+    /// What to commit beside [`Progress::offset`]; may be longer than a group keeps.
     pub fn note(&self) -> String {
         if self.turns.len() == 1 {
             return String::new();

@@ -127,7 +127,7 @@ pub struct Count {
 Examples:
   weir dead-letters show 0:42                     as `list` names it
   weir dead-letters show stocks 0:42 --json       for programs
-  weir dead-letters show 0:42 --raw > record.json the value's bytes alone"
+  weir dead-letters show 0:42 --raw | jq          the value's bytes alone"
 )]
 pub struct Show {
     /// Whose.
