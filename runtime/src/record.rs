@@ -271,60 +271,46 @@ impl Batch {
             }
             take.iter().map(|&index| column[index as usize]).collect()
         }
-        Batch {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            keys: kept
-                .keys
-                .then(|| self.keys.gather(take))
-                .unwrap_or_default(),
-            values: kept
-                .values
-                .then(|| self.values.gather(take))
-                .unwrap_or_default(),
-            headers: kept
-                .headers
-                .then(|| self.headers.gather(take, self.len()))
-                .unwrap_or_default(),
-            timestamps: if kept.timestamps {
-                pick(&self.timestamps, take)
-            } else {
-                Vec::new()
-            },
-            timestamp_types: if kept.timestamps {
-                pick(&self.timestamp_types, take)
-            } else {
-                Vec::new()
-            },
-            offsets: pick(&self.offsets, take),
-            ordinals: pick(&self.ordinals, take),
-            outputs: pick(&self.outputs, take),
+        let mut batch = Batch::new(self.topic.clone(), self.partition);
+        batch.offsets = pick(&self.offsets, take);
+        batch.ordinals = pick(&self.ordinals, take);
+        batch.outputs = pick(&self.outputs, take);
+        if kept.keys {
+            batch.keys = self.keys.gather(take);
         }
+        if kept.values {
+            batch.values = self.values.gather(take);
+        }
+        if kept.headers {
+            batch.headers = self.headers.gather(take, self.len());
+        }
+        if kept.timestamps {
+            batch.timestamps = pick(&self.timestamps, take);
+            batch.timestamp_types = pick(&self.timestamp_types, take);
+        }
+        batch
     }
 
     /// A copy, leaving columns empty that are about to be replaced.
     pub fn part(&self, kept: Kept) -> Batch {
-        Batch {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            keys: kept.keys.then(|| self.keys.clone()).unwrap_or_default(),
-            values: kept.values.then(|| self.values.clone()).unwrap_or_default(),
-            headers: kept
-                .headers
-                .then(|| self.headers.clone())
-                .unwrap_or_default(),
-            timestamps: kept
-                .timestamps
-                .then(|| self.timestamps.clone())
-                .unwrap_or_default(),
-            timestamp_types: kept
-                .timestamps
-                .then(|| self.timestamp_types.clone())
-                .unwrap_or_default(),
-            offsets: self.offsets.clone(),
-            ordinals: self.ordinals.clone(),
-            outputs: self.outputs.clone(),
+        let mut batch = Batch::new(self.topic.clone(), self.partition);
+        batch.offsets.clone_from(&self.offsets);
+        batch.ordinals.clone_from(&self.ordinals);
+        batch.outputs.clone_from(&self.outputs);
+        if kept.keys {
+            batch.keys.clone_from(&self.keys);
         }
+        if kept.values {
+            batch.values.clone_from(&self.values);
+        }
+        if kept.headers {
+            batch.headers.clone_from(&self.headers);
+        }
+        if kept.timestamps {
+            batch.timestamps.clone_from(&self.timestamps);
+            batch.timestamp_types.clone_from(&self.timestamp_types);
+        }
+        batch
     }
 
     /// The records of a range, in order.

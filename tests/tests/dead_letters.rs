@@ -349,10 +349,11 @@ fn would_have_come(
     control.consume()
 }
 
+/// A record's key, value, timestamp and headers.
+type Parts = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Vec<Header>);
+
 /// Records by content alone, sorted: what came out, wherever it lies.
-fn contents(
-    records: &[Consumed],
-) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Vec<Header>)> {
+fn contents(records: &[Consumed]) -> Vec<Parts> {
     let mut contents: Vec<_> = records
         .iter()
         .map(|it| {

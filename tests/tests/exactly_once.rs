@@ -8,6 +8,10 @@ use weir_tests::{MINUTE, Pipeline, Record, Scratch, Topic, Weir, config, seed};
 const COOPERATIVE: (&str, &str) = ("", "\"session.timeout.ms\" = 6000");
 const STATIC: (&str, &str) = ("static_membership = true", "\"session.timeout.ms\" = 6000");
 const KIP_848: (&str, &str) = ("", "\"group.protocol\" = \"consumer\"");
+const KIP_848_STATIC: (&str, &str) = (
+    "static_membership = true",
+    "\"group.protocol\" = \"consumer\"",
+);
 const EAGER: (&str, &str) = (
     "",
     "\"partition.assignment.strategy\" = \"range\"\n\"session.timeout.ms\" = 6000",
@@ -96,6 +100,11 @@ fn with_static_membership() {
 #[test]
 fn with_the_new_group_protocol() {
     survives(KIP_848);
+}
+
+#[test]
+fn with_the_new_group_protocol_and_static_membership() {
+    survives(KIP_848_STATIC);
 }
 
 #[test]

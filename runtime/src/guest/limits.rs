@@ -81,7 +81,7 @@ pub enum Limit {
     Memory,
     /// [`Limits::max_table_elements`]
     TableElements,
-    /// The stack that calls nest on: [`MAX_WASM_STACK`] for every guest.
+    /// The stack that calls nest on: 512 KiB for every guest.
     Stack,
     /// [`Limits::max_output_bytes`]
     OutputBytes,

@@ -232,7 +232,7 @@ fn try_start(options: &ClusterOptions) -> Result<Cluster, Error> {
     }
     let controller = setup(
         "controller",
-        Properties::controller(controller_port),
+        Properties::controller(options.brokers, controller_port),
         CONTROLLER_FLAGS,
     );
     // A second or two for each, most of it Java's start.

@@ -18,17 +18,16 @@ auto.create.topics.enable=false
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
-";
-
-/// What comes of a crash shows within seconds: brokers and members (KIP-848; in the classic protocol members choose for
-/// themselves) that are gone, and transactions that nobody ends.
-const PROMPT: &str = "\
-broker.session.timeout.ms=6000
-broker.heartbeat.interval.ms=1000
 group.consumer.session.timeout.ms=6000
 group.consumer.min.session.timeout.ms=6000
 group.consumer.heartbeat.interval.ms=1000
 group.consumer.min.heartbeat.interval.ms=1000
+";
+
+/// What comes of a crash shows within seconds: brokers that are gone, and transactions that nobody ends.
+const PROMPT: &str = "\
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 ";
 
@@ -53,22 +52,21 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
         ))
     }
 
-    /// The only process of a cluster that takes no records.
-    pub(super) fn controller(port: u16) -> Properties {
+    /// The only process of a cluster that takes no records. It's the one that makes topics, with the cluster's defaults.
+    pub(super) fn controller(brokers: usize, port: u16) -> Properties {
         Properties(format!(
             "\
 process.roles=controller
 node.id={CONTROLLER}
 controller.quorum.voters={CONTROLLER}@127.0.0.1:{port}
 listeners=CONTROLLER://127.0.0.1:{port}
-{COMMON}{PROMPT}"
+{COMMON}{PROMPT}{}",
+            replicas_among(brokers)
         ))
     }
 
     /// Broker `id` of `brokers`.
     pub(super) fn broker(id: usize, brokers: usize, port: u16, controller_port: u16) -> Properties {
-        // Acknowledged by two: the third may be gone.
-        let (replicas_of, in_sync) = (brokers.min(3), brokers.min(3).div_ceil(2));
         Properties(format!(
             "\
 process.roles=broker
@@ -77,7 +75,7 @@ controller.quorum.voters={CONTROLLER}@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 {COMMON}{PROMPT}{}",
-            replicas(replicas_of, in_sync)
+            replicas_among(brokers)
         ))
     }
 
@@ -90,6 +88,12 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
     pub(super) fn text(&self, data: &str) -> String {
         format!("{}log.dirs={data}\n", self.0)
     }
+}
+
+/// Acknowledged by two of three: the third may be gone.
+fn replicas_among(brokers: usize) -> String {
+    let count = brokers.min(3);
+    replicas(count, count.div_ceil(2))
 }
 
 fn replicas(count: usize, in_sync: usize) -> String {
@@ -129,7 +133,7 @@ mod tests {
     fn no_setting_stands_twice() {
         let all = [
             Properties::alone(1, 2).authorized(),
-            Properties::controller(2),
+            Properties::controller(3, 2),
             Properties::broker(1, 3, 1, 2),
         ];
         for properties in all {
