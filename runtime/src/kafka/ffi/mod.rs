@@ -50,7 +50,7 @@ pub(super) use transactions::{Member, Undone};
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Code(pub(super) i32);
 
-/// Between two questions to a group's coordinator that isn't ready, or whose transaction isn't.
+/// Between two questions to a group's coordinator that isn't ready.
 const COORDINATOR_PAUSE: Duration = Duration::from_millis(100);
 
 impl Code {
@@ -112,9 +112,6 @@ impl Code {
     /// The group is about to share its partitions anew.
     pub(super) const REBALANCE_IN_PROGRESS: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
-    /// The offset depends on a transaction that hasn't ended.
-    pub(super) const UNSTABLE_OFFSET: Code =
-        Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT);
     /// Another producer has taken this one's place, in librdkafka's word for all of the broker's.
     pub(super) const FENCED: Code = Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__FENCED);
     /// Another producer has the same `transactional.id` and came later.
@@ -364,8 +361,8 @@ impl Client {
         Code::of(unsafe { sys::rd_kafka_position(self.as_ptr(), list.as_ptr()) })
     }
 
-    /// Fills in the group's committed offsets; negative if there is none. Waits while a transaction has yet to decide:
-    /// a partition for which it hasn't in time comes back with [`Code::UNSTABLE_OFFSET`].
+    /// Fills in the group's committed offsets; negative if there is none. With `isolation.level=read_committed` the client
+    /// itself waits while a transaction has yet to decide: it asks again at intervals of up to a second.
     pub(super) fn committed(&self, list: &PartitionList, timeout: Duration) -> Code {
         let deadline = Instant::now() + timeout;
         loop {
@@ -374,22 +371,15 @@ impl Client {
             let code = Code::of(unsafe {
                 sys::rd_kafka_committed(self.as_ptr(), list.as_ptr(), millis(left))
             });
-            let again = match code {
-                // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
-                Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR => true,
-                Code::UNSTABLE_OFFSET => true,
-                // With `isolation.level=read_committed` the broker says so instead of an offset that may be changed yet.
-                // The client asks three times within half a second, and leaves the rest to whoever called.
-                code if code.is_none() => list
-                    .entries()
-                    .iter()
-                    .any(|entry| entry.code == Code::UNSTABLE_OFFSET),
-                _ => false,
-            };
-            if !again || left <= COORDINATOR_PAUSE {
-                return code;
+            // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
+            match code {
+                Code::NOT_COORDINATOR | Code::COORDINATOR_LOADING | Code::NO_COORDINATOR
+                    if left > COORDINATOR_PAUSE =>
+                {
+                    std::thread::sleep(COORDINATOR_PAUSE);
+                }
+                code => return code,
             }
-            std::thread::sleep(COORDINATOR_PAUSE);
         }
     }
 

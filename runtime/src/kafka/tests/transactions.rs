@@ -378,7 +378,7 @@ fn an_offset_that_a_transaction_has_yet_to_decide_is_waited_for() {
     let mut reader = Reader::new(&consumer(&cluster, &[]), Start::Earliest);
     reader.until(|reader| reader.count() >= 10);
     reader.source.commit(&[(partition(0), 7)], true).unwrap();
-    // librdkafka asks three times.
+    // librdkafka asks again, and not only as often as other requests are made again.
     cluster.fail(Request::OffsetFetch, &[UNSTABLE_OFFSET_COMMIT; 8]);
     let committed = reader.source.committed(&[partition(0)]).unwrap();
     assert_eq!(committed, [Some(7)]);
