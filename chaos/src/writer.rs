@@ -1,7 +1,7 @@
 //! Writes the ledger into the input topic, at its pace, until told to stop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ struct Progress {
     sent: AtomicU64,
     /// For each partition the offset after the last record that the brokers have acknowledged.
     ends: [AtomicI64; PARTITIONS],
-    failed: AtomicU64,
+    /// Why the first record failed that did.
+    failed: OnceLock<String>,
 }
 
 impl Writer {
@@ -126,9 +127,9 @@ fn check(producer: &BaseProducer<Deliveries>, progress: &Progress) -> Result<(),
     if let Some((_, why)) = producer.client().fatal_error() {
         bail!("the ledger's producer can't go on: {why}");
     }
-    match progress.failed.load(Ordering::SeqCst) {
-        0 => Ok(()),
-        failed => bail!("{failed} records of the ledger weren't delivered"),
+    match progress.failed.get() {
+        None => Ok(()),
+        Some(why) => bail!("not all records of the ledger were delivered: {why}"),
     }
 }
 
@@ -146,8 +147,11 @@ impl ProducerContext for Deliveries {
                     end.fetch_max(message.offset() + 1, Ordering::SeqCst);
                 }
             }
-            Err(_) => {
-                self.0.failed.fetch_add(1, Ordering::SeqCst);
+            Err((error, message)) => {
+                let partition = message.partition();
+                self.0
+                    .failed
+                    .get_or_init(|| format!("partition {partition}: {error}"));
             }
         }
     }

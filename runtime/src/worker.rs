@@ -8,6 +8,7 @@ mod failures;
 mod held;
 mod partition;
 mod partitions;
+mod send;
 mod transaction;
 mod trouble;
 
@@ -21,17 +22,16 @@ use tracing::{debug, info, warn};
 use crate::chain::{Broken, Chain, Failed, Processed, Version};
 use crate::guest::{Level, Log};
 use crate::io::{
-    Event, Outgoing, ReadLimit, SendError, Sink, Source, TopicPartition, TransactionError,
-    Undelivered, Unread,
+    Event, ReadLimit, Sink, Source, TopicPartition, TransactionError, Undelivered, Unread,
 };
 use crate::letter::Class;
 use crate::metrics::{Counters, Tally};
 use crate::record::Batch;
 pub use control::Control;
+use failures::Failures;
 pub use failures::Rules;
-use failures::{Failures, letter};
 use held::Held;
-use partition::{Partition, Sending};
+use partition::Partition;
 use partitions::Partitions;
 use transaction::Transaction;
 use trouble::Trouble;
@@ -106,23 +106,6 @@ struct Work {
     /// Why the pipeline stops after it.
     halt: Option<Error>,
 }
-
-/// Why a record wasn't handed over.
-enum Unsent {
-    /// It can't be sent, whatever happens.
-    Record(Error),
-    /// It can't be sent now.
-    Failed(Error),
-    /// The producer can't go on, or the transaction can't.
-    Producer(TransactionError),
-    /// The worker ends.
-    End(End),
-    /// The transaction has to be rolled back first.
-    Aborted,
-}
-
-/// What a record in flight takes beside its bytes, roughly: librdkafka's message and its delivery report.
-const RECORD_OVERHEAD: usize = 256;
 
 /// How long an idle worker sleeps at most. Everything wakes it; this is for the group's `max.poll.interval.ms`.
 const IDLE: Duration = Duration::from_secs(5);
@@ -257,12 +240,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             report(settings, &id, version, offset, line)
         };
         let mut processed = match &held.condemned {
-            Some(reason) => nothing_but(Failed {
-                offset: held.batch.offsets[0],
-                step: None,
-                class: Class::Output,
-                reason: reason.clone(),
-            }),
+            Some(reason) => undeliverable(held.batch.offsets[0], reason.clone()),
             None => match self
                 .chain
                 .run(&held.batch, held.full, &partition.keys, &mut log)
@@ -338,164 +316,6 @@ impl<S: Source, K: Sink> Worker<S, K> {
             class: broken.fault.class(),
             reason: broken.fault.to_string(),
         }))
-    }
-
-    /// Hands a batch's records to the producer, dead letters last.
-    fn send(&mut self, work: Work) -> Result<(), End> {
-        let Work {
-            slot,
-            input,
-            processed,
-            letters,
-            next,
-            tally,
-            halt,
-        } = work;
-        if !self.begin()? {
-            return Ok(());
-        }
-        let batch = processed.batch.as_ref().unwrap_or(&input);
-        let take = &processed.take;
-        let outputs = take.as_ref().map_or(batch.len(), Vec::len);
-        let bytes = input.bytes() + input.len() * RECORD_OVERHEAD;
-        let first = input.offsets.first().copied().unwrap_or(next);
-        let sending = Sending {
-            first,
-            next,
-            inputs: input.len(),
-            outputs,
-            letters: letters.len(),
-            bytes,
-        };
-        if first < next {
-            let tag = self.partitions.begin(slot, sending);
-            self.count(tally, bytes);
-            let starts = starts(batch);
-            let mut left = outputs + letters.len();
-            let mut letters = letters.iter().peekable();
-            for nth in 0..=outputs {
-                let index = match (take, nth < outputs) {
-                    (Some(take), true) => Some(take[nth] as usize),
-                    (None, true) => Some(nth),
-                    (_, false) => None,
-                };
-                // In the order of the offsets, so that a batch can be cut at any of them.
-                let offset = index.map_or(u64::MAX, |index| batch.offsets[index]);
-                while let Some(failed) = letters.next_if(|it| it.offset < offset) {
-                    if let Err(unsent) = self.send_letter(slot, &input, failed, tag) {
-                        return self.unsent(tag, failed.offset, left, unsent);
-                    }
-                    left -= 1;
-                }
-                let Some(index) = index else { break };
-                let output = batch.outputs.get(index).map_or(0, |&it| it as usize);
-                let same = self.settings.same_partition.get(output);
-                let same = same.is_some_and(|&it| it);
-                let outgoing = outgoing(batch, index, starts.as_deref(), output, same, tag);
-                if let Err(unsent) = self.hand_over(&outgoing) {
-                    return self.unsent(tag, offset, left, unsent);
-                }
-                left -= 1;
-            }
-        }
-        match halt {
-            Some(why) => Err(End::Halted(why)),
-            None => Ok(()),
-        }
-    }
-
-    fn send_letter(
-        &mut self,
-        slot: u32,
-        input: &Batch,
-        failed: &Failed,
-        tag: u64,
-    ) -> Result<(), Unsent> {
-        let at = input.offsets.binary_search(&failed.offset);
-        let (Some(topic), Some(partition), Ok(index)) =
-            (self.settings.dead_letters, self.partitions.get(slot), at)
-        else {
-            return Ok(());
-        };
-        let id = partition.id.clone();
-        let headers = letter(&self.settings.pipeline, &id, &self.chain, failed).headers();
-        let outgoing = Outgoing {
-            appended: &headers,
-            ..outgoing(input, index, starts(input).as_deref(), topic, false, tag)
-        };
-        self.hand_over(&outgoing).map_err(|unsent| match unsent {
-            Unsent::Record(cause) => {
-                let offset = failed.offset;
-                let what = format!(
-                    "the dead letter of the record at {id}, offset {offset}, can't be sent"
-                );
-                Unsent::End(End::Halted(cause.context(what)))
-            }
-            unsent => unsent,
-        })
-    }
-
-    /// Hands a record to the producer, and waits for room if there's none.
-    fn hand_over(&mut self, outgoing: &Outgoing<'_>) -> Result<(), Unsent> {
-        loop {
-            match self.sink.send(outgoing) {
-                Ok(()) => return Ok(()),
-                Err(SendError::Full) => self.wait_for_room()?,
-                Err(SendError::Record(cause)) => return Err(Unsent::Record(cause)),
-                Err(SendError::Failed(cause)) => return Err(Unsent::Failed(cause)),
-                // Another try may go well.
-                Err(SendError::Fatal(cause)) => {
-                    return Err(Unsent::Producer(TransactionError::Abort(cause)));
-                }
-                Err(SendError::Transaction(why)) => return Err(Unsent::Producer(why)),
-            }
-        }
-    }
-
-    /// Deals with a batch of which the last `records` records can't be sent now, from one that came of `offset` on.
-    fn unsent(&mut self, tag: u64, offset: u64, records: usize, unsent: Unsent) -> Result<(), End> {
-        match unsent {
-            Unsent::Record(cause) => {
-                // The whole batch comes again, and this record not with the others.
-                let reason = format!("{cause:#}");
-                self.partitions.condemn(tag, offset, records, reason);
-                Ok(())
-            }
-            Unsent::Failed(cause) if self.transaction.is_none() => {
-                self.partitions
-                    .fail(tag, records, Undelivered::Failed(cause));
-                Ok(())
-            }
-            // What was never sent won't come back either.
-            Unsent::Failed(cause) => {
-                self.partitions.cut(tag, offset, records);
-                self.roll_back(cause)
-            }
-            Unsent::End(end) => {
-                self.partitions.cut(tag, offset, records);
-                Err(end)
-            }
-            Unsent::Producer(why) => {
-                self.partitions.cut(tag, offset, records);
-                self.recover(why.context("the producer can't go on"))
-            }
-            Unsent::Aborted => {
-                self.partitions.cut(tag, offset, records);
-                Ok(())
-            }
-        }
-    }
-
-    fn wait_for_room(&mut self) -> Result<(), Unsent> {
-        self.take_deliveries().map_err(Unsent::Producer)?;
-        if self.transaction.is_some() && self.partitions.has_failed() {
-            return Err(Unsent::Aborted);
-        }
-        if self.control.hurrying() {
-            return Err(Unsent::End(End::Stopped));
-        }
-        let sleep = self.control.sleep(Duration::from_millis(10));
-        sleep.map_err(|cause| Unsent::End(End::Failed(cause)))
     }
 
     /// Counts what was done with a batch: at once, or with its transaction.
@@ -770,6 +590,16 @@ fn nothing_but(failed: Failed) -> Processed {
     }
 }
 
+/// What comes of a record of which nothing can be delivered.
+fn undeliverable(offset: u64, reason: String) -> Processed {
+    nothing_but(Failed {
+        offset,
+        step: None,
+        class: Class::Output,
+        reason,
+    })
+}
+
 /// The choice among a batch's records of those with offsets below `offset`.
 fn before(work: &Work, offset: u64) -> Vec<u32> {
     let batch = work.processed.batch.as_ref().unwrap_or(&work.input);
@@ -777,35 +607,6 @@ fn before(work: &Work, offset: u64) -> Vec<u32> {
     match &work.processed.take {
         Some(take) => take.iter().copied().filter(good).collect(),
         None => (0..batch.len() as u32).filter(good).collect(),
-    }
-}
-
-/// Where the headers of a batch's records start, if there are any.
-fn starts(batch: &Batch) -> Option<Vec<u32>> {
-    (!batch.headers.is_empty()).then(|| batch.headers.starts(batch.len()))
-}
-
-/// A batch's record on its way out.
-fn outgoing<'a>(
-    batch: &'a Batch,
-    index: usize,
-    starts: Option<&[u32]>,
-    output: usize,
-    same: bool,
-    tag: u64,
-) -> Outgoing<'a> {
-    Outgoing {
-        output,
-        partition: same.then_some(batch.partition),
-        key: batch.keys.get(index),
-        value: batch.values.get(index),
-        timestamp: batch.timestamps[index],
-        headers: &batch.headers,
-        header_range: starts.map_or((0, 0), |starts| {
-            (starts[index] as usize, starts[index + 1] as usize)
-        }),
-        appended: &[],
-        tag,
     }
 }
 

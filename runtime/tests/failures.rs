@@ -289,6 +289,44 @@ fn what_cannot_be_sent_is_a_dead_letter() {
     assert_eq!(texts([sent]), ["b"]);
     assert_eq!((letter.offset, letter.class), (1, Class::Output));
     assert!(letter.reason.contains("too large"), "{}", letter.reason);
+    assert_eq!(outputs(&state.sent), ["a", "c"], "each once");
+}
+
+#[test]
+fn of_a_record_that_became_many_all_are_sent_or_none() {
+    for first in [true, false] {
+        for exactly_once in [true, false] {
+            let kafka = Kafka::new();
+            let values = ["keep 1", "flood:3", "keep 2"];
+            kafka.change(|it| match first {
+                true => it.refuse = vec![b"flood:3".to_vec()],
+                false => it.refuse_second = vec![b"flood:3".to_vec()],
+            });
+            kafka.feed(0, values);
+            kafka.event(Event::Assigned(vec![partition(0)]));
+            let settings = Settings {
+                exactly_once,
+                ..with(Rules::default())
+            };
+            let running = start(&kafka, chain([faulty()]), settings);
+            drop(kafka.until("settled", |it| committed(it, 0) == Some(3)));
+            running.stop();
+            let state = kafka.until("left", |_| true);
+            let sent = match exactly_once {
+                true => &state.visible,
+                false => &state.sent,
+            };
+            let offsets: Vec<u64> = letters(sent).iter().map(|(_, it)| it.offset).collect();
+            assert_eq!(offsets, [1]);
+            let wanted = match (first, exactly_once) {
+                (true, _) | (_, true) => vec!["keep 1", "keep 2"],
+                // The first of the three is out before the second is refused, and all comes again.
+                (false, false) => vec!["keep 1", "flood:3", "keep 1", "keep 2"],
+            };
+            assert_eq!(outputs(sent), wanted);
+            assert_eq!(state.aborted > 0, exactly_once && !first, "aborts");
+        }
+    }
 }
 
 #[test]

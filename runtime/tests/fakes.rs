@@ -40,6 +40,8 @@ pub struct State {
     pub undeliverable: Vec<Vec<u8>>,
     /// Sending these values to the output is refused for good.
     pub refuse: Vec<Vec<u8>>,
+    /// Sending these values to the output is refused for good right after the same value, as if it were larger.
+    pub refuse_second: Vec<Vec<u8>>,
     /// What holds for the output holds for the dead letter topic too.
     pub everywhere: bool,
     /// So many sends find the queue full.
@@ -347,7 +349,13 @@ impl Sink for FakeSink {
             }
             let value = record.value.map(<[u8]>::to_vec);
             let here = record.output == 0 || state.everywhere;
-            if here && value.as_ref().is_some_and(|it| state.refuse.contains(it)) {
+            let second = state
+                .sent
+                .last()
+                .is_some_and(|it| it.value == value && it.output == record.output);
+            let refuses =
+                |it| state.refuse.contains(it) || second && state.refuse_second.contains(it);
+            if here && value.as_ref().is_some_and(refuses) {
                 return Err(SendError::Record(anyhow!("the record is too large")));
             }
             let fails = value

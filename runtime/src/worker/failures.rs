@@ -110,6 +110,7 @@ impl Failures {
             ..
         } = broken;
         let transform = name(chain, broken.step);
+        let more = (more > 0).then_some(more);
         warn!(
             pipeline = self.pipeline,
             more,
@@ -190,10 +191,8 @@ impl Failures {
                 };
                 let pipeline = &self.pipeline;
                 let why = said(id, chain, it);
-                match more {
-                    0 => warn!(pipeline, "{fate}: {why:#}"),
-                    more => warn!(pipeline, more, "{fate}: {why:#}"),
-                }
+                let more = (more > 0).then_some(more);
+                warn!(pipeline, more, "{fate}: {why:#}");
             }
         }
     }

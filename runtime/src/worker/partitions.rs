@@ -129,6 +129,25 @@ impl Partitions {
         self.advance(slot);
     }
 
+    /// Notes that one of a batch's records for the outputs isn't sent.
+    pub(super) fn drop_output(&mut self, tag: u64) {
+        let slot = (tag >> 32) as u32;
+        if let Some(batch) = self.get_mut(slot).and_then(|it| it.at(tag as u32)) {
+            batch.sending.outputs -= 1;
+            batch.pending -= 1;
+        }
+        self.advance(slot);
+    }
+
+    /// Notes that a dead letter took the place of one of a batch's records for the outputs.
+    pub(super) fn output_is_letter(&mut self, tag: u64) {
+        let batch = self.get_mut((tag >> 32) as u32);
+        if let Some(batch) = batch.and_then(|it| it.at(tag as u32)) {
+            batch.sending.outputs -= 1;
+            batch.sending.letters += 1;
+        }
+    }
+
     /// Notes that a record that came of `offset` can't be sent, for this reason, nor the last `unsent` of its batch before
     /// it's dealt with.
     pub(super) fn condemn(&mut self, tag: u64, offset: u64, unsent: usize, reason: String) {
