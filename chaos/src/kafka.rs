@@ -29,6 +29,9 @@ pub fn client(bootstrap: &str) -> ClientConfig {
     config
 }
 
+/// What the input topic takes at once; the others take more, so that dead letters have room for their headers.
+pub const INPUT_MESSAGE_BYTES: usize = 500_000;
+
 /// Makes topics, each with so many partitions and replicas, and waits until every partition has a leader.
 pub fn create_topics(
     bootstrap: &str,
@@ -37,19 +40,14 @@ pub fn create_topics(
     replicas: usize,
 ) -> Result<(), Error> {
     let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let replicas = replicas as i32;
+    let sizes = [1, 2].map(|times| (times * INPUT_MESSAGE_BYTES).to_string());
     let topics: Vec<NewTopic> = names
         .iter()
-        .map(|name| {
-            NewTopic::new(
-                name,
-                partitions as i32,
-                TopicReplication::Fixed(replicas as i32),
-            )
-            // Less in the input, so that dead letters have room for their headers.
-            .set(
-                "max.message.bytes",
-                if *name == INPUT { "500000" } else { "1000000" },
-            )
+        .map(|&name| {
+            let size = &sizes[usize::from(name != INPUT)];
+            let replicas = TopicReplication::Fixed(replicas);
+            NewTopic::new(name, partitions as i32, replicas).set("max.message.bytes", size)
         })
         .collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

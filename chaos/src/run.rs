@@ -40,7 +40,7 @@ struct Run {
     moves: usize,
 }
 
-/// What is waited for after a fault: that the group passes what was there at its end.
+/// What is waited for after a fault: that the group passes a record of each partition that was written after it.
 struct Recovery {
     since: Instant,
     marks: Vec<i64>,
@@ -144,7 +144,7 @@ fn start(arguments: &Arguments, ledger: Ledger, folder: &Path) -> Result<Run, Er
         fleet.start(slot)?;
     }
     let group = Group::new(&bootstrap, GROUP, INPUT, PARTITIONS)?;
-    let writer = Writer::start(&bootstrap, INPUT, ledger, arguments.rate)?;
+    let writer = Writer::start(&bootstrap, folder, ledger, arguments.rate)?;
     let mut run = Run {
         start: Instant::now(),
         cluster,
@@ -273,7 +273,7 @@ impl Run {
     fn join(&mut self, slot: usize) -> Result<(), Error> {
         self.fleet.start(slot)?;
         xtask::wait::eventually("/readyz of the process that joins", STUCK, || {
-            self.fleet.check()?;
+            self.check()?;
             Ok(self.fleet.is_ready(slot).then_some(()))
         })
     }
@@ -305,6 +305,12 @@ impl Run {
         self.cluster.move_leaders(&topics, self.moves)
     }
 
+    /// An error if a process or the ledger's producer has ended by itself.
+    fn check(&mut self) -> Result<(), Error> {
+        self.writer.check()?;
+        self.fleet.check()
+    }
+
     /// Lets time go by, and looks at what recovers meanwhile.
     fn quiet(&mut self, time: Duration, recovery: &mut Option<Recovery>) -> Result<(), Error> {
         let end = Instant::now() + time;
@@ -312,7 +318,7 @@ impl Run {
             if let Some(recovery) = recovery {
                 recovery.look(&self.group);
             }
-            self.fleet.check()?;
+            self.check()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -325,15 +331,15 @@ impl Run {
     fn recovery(&self) -> Recovery {
         Recovery {
             since: Instant::now(),
-            marks: self.writer.ends(),
+            marks: self.writer.ends().iter().map(|end| end + 1).collect(),
             took: None,
         }
     }
 
     fn recover(&mut self, mut recovery: Recovery) -> Result<Duration, Error> {
-        let what = "the group passes what was there at the end of the fault";
+        let what = "records that were written after the fault are processed in all partitions";
         xtask::wait::eventually(what, STUCK, || {
-            self.fleet.check()?;
+            self.check()?;
             recovery.look(&self.group);
             Ok(recovery.took)
         })

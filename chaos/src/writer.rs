@@ -1,17 +1,22 @@
 //! Writes the ledger into the input topic, at its pace, until told to stop.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Error, anyhow, bail};
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::config::INPUT;
 use crate::kafka;
 use crate::ledger::{HEADER, Ledger, PARTITIONS};
 
@@ -36,19 +41,33 @@ struct Progress {
 }
 
 impl Writer {
-    /// Starts to write `rate` records a second to `topic`.
-    pub fn start(bootstrap: &str, topic: &str, ledger: Ledger, rate: u64) -> Result<Writer, Error> {
+    /// Starts to write `rate` records a second to the input topic, with a log of its own in this folder.
+    pub fn start(
+        bootstrap: &str,
+        folder: &Path,
+        ledger: Ledger,
+        rate: u64,
+    ) -> Result<Writer, Error> {
+        let log = File::create(folder.join("ledger.log"))?;
         let progress = Arc::new(Progress::default());
         let producer: BaseProducer<Deliveries> = kafka::client(bootstrap)
             .set("enable.idempotence", "true")
             // It's tried for ever: what the brokers have is what was sent, exactly once.
             .set("message.timeout.ms", "0")
             .set("linger.ms", "5")
-            .create_with_context(Deliveries(progress.clone()))?;
-        let (topic, shared) = (topic.to_string(), progress.clone());
+            // What waited while the brokers were away goes out in batches that the topic takes.
+            .set("batch.size", (kafka::INPUT_MESSAGE_BYTES / 2).to_string())
+            // What becomes of its sequence numbers.
+            .set("debug", "eos")
+            .set("log_level", "7")
+            .create_with_context(Deliveries {
+                progress: progress.clone(),
+                log,
+            })?;
+        let shared = progress.clone();
         let thread = thread::Builder::new()
             .name("ledger".to_string())
-            .spawn(move || write(&producer, &topic, ledger, rate, &shared))?;
+            .spawn(move || write(&producer, ledger, rate, &shared))?;
         Ok(Writer { progress, thread })
     }
 
@@ -56,6 +75,14 @@ impl Writer {
     pub fn ends(&self) -> Vec<i64> {
         let ends = self.progress.ends.iter();
         ends.map(|it| it.load(Ordering::SeqCst)).collect()
+    }
+
+    /// An error if it has ended by itself.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.thread.is_finished() {
+            true => bail!("the ledger's producer has given up; the end tells why"),
+            false => Ok(()),
+        }
     }
 
     /// Ends it, and returns how many records the brokers have: those of the numbers below that.
@@ -69,7 +96,6 @@ impl Writer {
 
 fn write(
     producer: &BaseProducer<Deliveries>,
-    topic: &str,
     ledger: Ledger,
     rate: u64,
     progress: &Progress,
@@ -81,7 +107,7 @@ fn write(
         // Some at a time, so that what was held up doesn't come all at once.
         let now = due.min(number + rate.div_ceil(20));
         while number < now {
-            send(producer, topic, ledger, number)?;
+            send(producer, ledger, number)?;
             number += 1;
         }
         progress.sent.store(number, Ordering::SeqCst);
@@ -94,18 +120,13 @@ fn write(
     flushed.context("the brokers don't take the last of the ledger")
 }
 
-fn send(
-    producer: &BaseProducer<Deliveries>,
-    topic: &str,
-    ledger: Ledger,
-    number: u64,
-) -> Result<(), Error> {
+fn send(producer: &BaseProducer<Deliveries>, ledger: Ledger, number: u64) -> Result<(), Error> {
     let entry = ledger.entry(number);
     let header = Header {
         key: HEADER,
         value: Some(entry.key.as_bytes()),
     };
-    let mut record = BaseRecord::to(topic)
+    let mut record = BaseRecord::to(INPUT)
         .partition(entry.partition)
         .key(&entry.key)
         .payload(&entry.value)
@@ -133,9 +154,19 @@ fn check(producer: &BaseProducer<Deliveries>, progress: &Progress) -> Result<(),
     }
 }
 
-struct Deliveries(Arc<Progress>);
+struct Deliveries {
+    progress: Arc<Progress>,
+    log: File,
+}
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0.0, |it| it.as_secs_f64());
+        // A log that can't be written is no reason to stop.
+        let _ = writeln!(&self.log, "{now:.3} {facility} {message}");
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -143,13 +174,13 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
         match result {
             Ok(message) => {
-                if let Some(end) = self.0.ends.get(message.partition() as usize) {
+                if let Some(end) = self.progress.ends.get(message.partition() as usize) {
                     end.fetch_max(message.offset() + 1, Ordering::SeqCst);
                 }
             }
             Err((error, message)) => {
                 let partition = message.partition();
-                self.0
+                self.progress
                     .failed
                     .get_or_init(|| format!("partition {partition}: {error}"));
             }
