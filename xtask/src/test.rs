@@ -12,7 +12,7 @@ use crate::{chaos, guests, tidy};
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask test                      # all but chaos
+  cargo xtask test                      # everything
   cargo xtask test units                # no guests, no broker: the quickest
   cargo xtask test runtime kafka
   cargo xtask test kafka --filter smoke
@@ -22,7 +22,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to run [default: all but chaos, in the order below].
+    /// What to run [default: all, in the order below].
     #[arg(value_name = "RING")]
     rings: Vec<Ring>,
     /// Only tests whose path contains this.
@@ -141,7 +141,7 @@ fn test(
 /// The rings to run, in order, each once.
 fn rings(named: &[Ring]) -> Vec<Ring> {
     let mut rings = match named {
-        [] => vec![Ring::Tidy, Ring::Units, Ring::Runtime, Ring::Kafka],
+        [] => Ring::value_variants().to_vec(),
         named => named.to_vec(),
     };
     rings.sort();
@@ -177,7 +177,13 @@ mod tests {
 
     #[test]
     fn rings_run_in_their_order_and_once() {
-        let all = [Ring::Tidy, Ring::Units, Ring::Runtime, Ring::Kafka];
+        let all = [
+            Ring::Tidy,
+            Ring::Units,
+            Ring::Runtime,
+            Ring::Kafka,
+            Ring::Chaos,
+        ];
         assert_eq!(rings(&[]), all);
         let named = [Ring::Kafka, Ring::Units, Ring::Kafka];
         assert_eq!(rings(&named), [Ring::Units, Ring::Kafka]);
