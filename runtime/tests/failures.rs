@@ -7,6 +7,7 @@ use weir::config::{MaxRefused, Policy};
 use weir::guest::Limits;
 use weir::io::{Event, ReadLimit};
 use weir::letter::{Class, Letter};
+use weir::metrics::Metrics;
 use weir::worker::{End, Rules, Settings};
 
 use crate::fakes::{Kafka, Sent, committed, partition, texts};
@@ -71,42 +72,61 @@ fn letters(sent: &[Sent]) -> Vec<(Sent, Letter)> {
 }
 
 /// Runs records through `faulty` until the offset of the last is committed.
-fn run(settings: Settings, values: &[&str]) -> Vec<Sent> {
+fn run(settings: Settings, values: &[&str]) -> (Vec<Sent>, Metrics) {
     let kafka = Kafka::new();
     kafka.feed(0, values.iter().copied());
     kafka.event(Event::Assigned(vec![partition(0)]));
     let running = start(&kafka, chain([faulty()]), settings);
     let all = values.len() as u64;
     drop(kafka.until("all is settled", |it| committed(it, 0) == Some(all)));
-    assert!(matches!(running.stop(), End::Stopped));
-    kafka.until("left", |_| true).sent.clone()
+    running.control.stop();
+    assert!(matches!(running.thread.join().unwrap(), End::Stopped));
+    let sent = kafka.until("left", |_| true).sent.clone();
+    (sent, running.metrics)
+}
+
+/// How often `faulty` hit this limit.
+fn hits(metrics: &Metrics, limit: &str) -> u64 {
+    metrics.sum("weir_limit_hits_total", &[("limit", limit)])
 }
 
 #[test]
 fn each_poison_record_is_alone_in_its_dead_letter() {
     let values = [
-        "keep",
+        "keep 0",
         "panic:ouch",
-        "keep",
-        "keep",
+        "keep 2",
+        "keep 3",
         "refuse:no-such-stock",
-        "keep",
+        "keep 5",
         "spin",
-        "keep",
-        "keep",
+        "keep 7",
+        "keep 8",
         "grow",
-        "keep",
+        "keep 10",
         "lie:take-index",
-        "keep",
-        "keep",
+        "keep 12",
+        "keep 13",
         "err:it-is-over",
-        "keep",
+        "keep 15",
         // The next batch.
-        "keep",
+        "keep 16",
     ];
-    let sent = run(with(all_to(Policy::DeadLetter)), &values);
-    let good = values.iter().filter(|it| **it == "keep").count();
-    assert_eq!(outputs(&sent), vec!["keep"; good]);
+    let (sent, metrics) = run(with(all_to(Policy::DeadLetter)), &values);
+    let good = values.iter().filter(|it| it.starts_with("keep"));
+    assert!(outputs(&sent).iter().eq(good), "{:?}", outputs(&sent));
+    for (class, count) in [
+        ("trap", 2),
+        ("refused", 1),
+        ("deadline", 1),
+        ("memory", 1),
+        ("output", 1),
+    ] {
+        let labels = [("transform", "faulty"), ("class", class)];
+        let counted = metrics.sum("weir_records_dead_lettered_total", &labels);
+        assert_eq!(counted, count, "{class}");
+    }
+    let digest = faulty().module.digest().to_string();
     let letters = letters(&sent);
     let seen: Vec<_> = letters
         .iter()
@@ -140,7 +160,7 @@ fn each_poison_record_is_alone_in_its_dead_letter() {
         assert_eq!((letter.topic.as_str(), letter.partition), ("in", 0));
         let (transform, module) = letter.transform.as_ref().unwrap();
         assert_eq!(transform, "faulty");
-        assert_eq!(module.len(), 64, "a whole digest: {module}");
+        assert_eq!(*module, digest);
         assert_eq!(letter.replays, 0);
     }
 }
@@ -178,8 +198,12 @@ fn a_dead_letter_holds_what_came_into_the_pipeline() {
 #[test]
 fn skipped_records_are_passed_over() {
     let values = ["keep", "panic", "keep", "refuse", "keep"];
-    let sent = run(with(all_to(Policy::Skip)), &values);
+    let (sent, metrics) = run(with(all_to(Policy::Skip)), &values);
     assert_eq!(texts(&sent), ["keep", "keep", "keep"]);
+    for class in ["trap", "refused"] {
+        let labels = [("transform", "faulty"), ("class", class)];
+        assert_eq!(metrics.sum("weir_records_skipped_total", &labels), 1);
+    }
 }
 
 #[test]
@@ -188,7 +212,7 @@ fn a_policy_is_for_its_kind_of_failure() {
         on_refused: Policy::Skip,
         ..all_to(Policy::DeadLetter)
     };
-    let sent = run(with(rules), &["refuse", "panic", "keep"]);
+    let (sent, _) = run(with(rules), &["refuse", "panic", "keep"]);
     assert_eq!(outputs(&sent), ["keep"]);
     assert_eq!(letters(&sent).len(), 1);
 
@@ -217,32 +241,37 @@ fn a_transform_that_fails_too_often_stops_the_pipeline() {
         },
         ..all_to(Policy::DeadLetter)
     };
-    let kafka = Kafka::new();
-    kafka.feed(0, ["keep"; 40]);
-    kafka.feed(0, ["refuse:all-of-them"; 60]);
-    kafka.event(Event::Assigned(vec![partition(0)]));
-    let running = start(&kafka, chain([faulty()]), with(rules));
-    let why = halted(running.thread.join().unwrap());
-    for word in [
-        "\"faulty\"",
-        "21 of its last",
-        "0.2",
-        "max_refused",
-        "all-of-them",
+    for (bad, said, letters_before) in [
+        // Whole batches of 16: with the second one that has some, 24 are too many.
+        (
+            "refuse:all-of-them",
+            "failed on 24 of its last 64 records",
+            8,
+        ),
+        // Each comes alone.
+        (
+            "panic:all-of-them",
+            "failed on 21 of its last 61 records",
+            20,
+        ),
     ] {
-        assert!(
-            why.contains(word) || word == "21 of its last",
-            "{word}: {why}"
+        let kafka = Kafka::new();
+        kafka.feed(0, ["keep"; 40]);
+        kafka.feed(0, [bad; 60]);
+        kafka.event(Event::Assigned(vec![partition(0)]));
+        let running = start(&kafka, chain([faulty()]), with(rules));
+        let why = halted(running.thread.join().unwrap());
+        for word in ["\"faulty\"", said, "0.2", "max_refused", "all-of-them"] {
+            assert!(why.contains(word), "{word}: {why}");
+        }
+        let state = kafka.until("left", |it| it.assigned.is_empty());
+        assert_eq!(letters(&state.sent).len(), letters_before);
+        assert_eq!(
+            committed(&state, 0),
+            Some(40 + letters_before as u64),
+            "what wasn't written is read again"
         );
     }
-    let state = kafka.until("left", |it| it.assigned.is_empty());
-    let letters = letters(&state.sent).len();
-    assert!(letters <= 20, "{letters} went to dead letters");
-    assert_eq!(
-        committed(&state, 0),
-        Some(40 + letters as u64),
-        "what wasn't written is read again"
-    );
 }
 
 #[test]
@@ -355,12 +384,14 @@ fn a_dead_letter_that_cannot_be_written_stops_the_pipeline() {
 
 #[test]
 fn a_record_that_breaks_its_guest_alone_is_tried_again() {
-    let rules = Rules {
-        retries: 3,
-        ..all_to(Policy::DeadLetter)
-    };
-    // A guest that counts its calls would tell; what a user sees is that it ends, with one dead letter.
-    let sent = run(with(rules), &["keep", "panic", "keep"]);
-    assert_eq!(letters(&sent).len(), 1);
-    assert_eq!(outputs(&sent), ["keep", "keep"]);
+    for retries in [0, 1, 3] {
+        let rules = Rules {
+            retries,
+            ..all_to(Policy::DeadLetter)
+        };
+        let (sent, metrics) = run(with(rules), &["keep", "spin", "keep"]);
+        assert_eq!(letters(&sent).len(), 1);
+        assert_eq!(outputs(&sent), ["keep", "keep"]);
+        assert_eq!(hits(&metrics, "record_deadline"), 1 + u64::from(retries));
+    }
 }

@@ -14,6 +14,7 @@ use crate::util::{chain, version};
 
 pub(crate) struct Running {
     pub control: Arc<Control>,
+    pub metrics: Metrics,
     pub thread: JoinHandle<End>,
 }
 
@@ -38,7 +39,8 @@ pub(crate) fn settings() -> Settings {
 
 pub(crate) fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running {
     let control = Arc::new(Control::new(kafka.waker.clone()));
-    let counters = Metrics::default().counters("test", chain.versions());
+    let metrics = Metrics::default();
+    let counters = metrics.counters("test", chain.versions());
     let worker = Worker::new(
         settings,
         kafka.source(),
@@ -49,6 +51,7 @@ pub(crate) fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running 
     );
     Running {
         control,
+        metrics,
         thread: std::thread::spawn(|| worker.run()),
     }
 }

@@ -142,7 +142,9 @@ impl Failures {
             let first = of_step.next();
             let failed = of_step.count() + usize::from(first.is_some());
             let records = processed.counts.get(index).map_or(0, |it| it.records_in);
-            let Some((failed, of)) = step.window.add(records as usize, failed) else {
+            // A record that broke its guest alone is in no count.
+            let records = (records as usize).max(failed);
+            let Some((failed, of)) = step.window.add(records, failed) else {
                 continue;
             };
             let Some(first) = first else { continue };
