@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
 use crate::guest::{Fault, Guest, Limits, Log, Module, Output, Setup, UNCHOSEN};
 use crate::ids::Base;
@@ -88,7 +88,16 @@ pub struct Count {
     pub log_lines_dropped: u64,
 }
 
-/// A guest broke on a batch; nothing of the batch came out.
+/// Why a batch didn't go through; nothing of it came out.
+#[derive(Debug)]
+pub enum Unprocessed {
+    /// A guest broke on it.
+    Broken(Broken),
+    /// The host failed: there's no room for a guest, or no randomness for ids. No record is to blame.
+    Host(Error),
+}
+
+/// How a guest broke on a batch.
 #[derive(Debug)]
 pub struct Broken {
     /// The step, from 0.
@@ -147,7 +156,7 @@ impl Chain {
         full: usize,
         keys: &IdKeys,
         log: &mut dyn FnMut(&Version, u64, &Log),
-    ) -> Result<Processed, Broken> {
+    ) -> Result<Processed, Unprocessed> {
         // The input is the caller's, who has yet to write its failed records down: it's copied where a step changes it.
         let mut batch = Cow::Borrowed(input);
         let mut take: Option<Vec<u32>> = None;
@@ -162,10 +171,13 @@ impl Chain {
                 continue;
             }
             let output = step.run(&batch, full, keys.0.get(index).copied().flatten());
-            let mut output = output.map_err(|fault| Broken {
-                step: index,
-                fault,
-                offsets: (batch.offsets[0], batch.offsets[batch.len() - 1]),
+            let mut output = output.map_err(|why| match why {
+                Unrun::Fault(fault) => Unprocessed::Broken(Broken {
+                    step: index,
+                    fault,
+                    offsets: (batch.offsets[0], batch.offsets[batch.len() - 1]),
+                }),
+                Unrun::Host(cause) => Unprocessed::Host(cause),
             })?;
             for line in &output.logs {
                 log(&step.version, batch.offsets[line.index as usize], line);
@@ -217,15 +229,27 @@ fn without(batch: &Batch, take: Option<Vec<u32>>, failed: &[Failed]) -> Option<V
     }
 }
 
+/// Why a step didn't process a batch.
+enum Unrun {
+    Fault(Fault),
+    Host(Error),
+}
+
 impl Step {
-    fn run(&mut self, batch: &Batch, full: usize, key: Option<[u8; 32]>) -> Result<Output, Fault> {
+    fn run(&mut self, batch: &Batch, full: usize, key: Option<[u8; 32]>) -> Result<Output, Unrun> {
         if !self.guest.is_live() {
-            let guest = self.version.guest();
-            self.guest = guest.map_err(|error| Fault::Error(format!("{error:#}")))?;
+            // It has begun before, with this config: no record is to blame.
+            let guest = self.version.guest().with_context(|| {
+                format!(
+                    "transform \"{}\": can't start its guest anew",
+                    self.version.transform
+                )
+            });
+            self.guest = guest.map_err(Unrun::Host)?;
         }
         let key = match key {
             Some(key) => key,
-            None => fresh_key()?,
+            None => fresh_key().map_err(Unrun::Host)?,
         };
         // All of one input record's descendants are one record.
         let records = match batch.offsets.first() == batch.offsets.last() {
@@ -233,19 +257,16 @@ impl Step {
             false => batch.len(),
         };
         let deadline = self.version.limits.deadline_for(records, full.max(records));
-        self.guest.transform(batch, &key, deadline)
+        let output = self.guest.transform(batch, &key, deadline);
+        output.map_err(Unrun::Fault)
     }
 }
 
 /// Randomness from the operating system.
-fn fresh_key() -> Result<[u8; 32], Fault> {
+fn fresh_key() -> Result<[u8; 32], Error> {
     let mut key = [0; 32];
-    match getrandom::fill(&mut key) {
-        Ok(()) => Ok(key),
-        Err(error) => Err(Fault::Error(format!(
-            "the operating system gives no randomness for its ids: {error}"
-        ))),
-    }
+    getrandom::fill(&mut key).context("the operating system gives no randomness for ids")?;
+    Ok(key)
 }
 
 fn count(output: &Output, inputs: usize) -> Count {

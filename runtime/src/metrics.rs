@@ -72,6 +72,8 @@ pub struct Tally {
     pub letters: Vec<(Option<usize>, Class)>,
     /// Records that were passed over, likewise.
     pub skipped: Vec<(Option<usize>, Class)>,
+    /// Records that broke their guest all alone: the step and how.
+    pub broken: Vec<(usize, Class)>,
 }
 
 /// What became of failed records: one counter for each class.
@@ -206,6 +208,11 @@ impl Counters {
             let counter = fates(*step).and_then(|it| it.skipped.get(class));
             counter.inspect(|it| it.increment(1));
         }
+        for (step, class) in &tally.broken {
+            let broken = self.transforms.get(*step).map(|it| &it.broken);
+            let counter = broken.and_then(|it| it.iter().find(|(it, _)| it == class));
+            counter.inspect(|(_, it)| it.increment(1));
+        }
     }
 }
 
@@ -269,14 +276,6 @@ impl TransformCounters {
         self.refused.increment(count.refused);
         if count.log_lines_dropped > 0 {
             self.log_lines_dropped.increment(count.log_lines_dropped);
-        }
-    }
-
-    /// Adds a record that broke its guest all alone.
-    pub fn broken(&self, fault: &Fault) {
-        let class = fault.class();
-        if let Some((_, counter)) = self.broken.iter().find(|(it, _)| *it == class) {
-            counter.increment(1);
         }
     }
 

@@ -246,12 +246,13 @@ impl Pipeline {
             config::Start::Latest => Start::Latest,
             config::Start::Time(time) => Start::Time(time),
         };
-        KafkaSource::new(
-            &cluster::consumer(&self.config, &self.instance, worker)?,
-            &topics,
-            start,
-            waker,
-        )
+        let settings = cluster::consumer(&self.config, &self.instance, worker)?;
+        let source = KafkaSource::new(&settings, &topics, start, waker)?;
+        if self.config.delivery == config::Delivery::AtLeastOnce {
+            return Ok(source);
+        }
+        let producer = cluster::producer(&self.config, &self.instance, worker, &[])?;
+        Ok(source.waits_for_transactions(producer.transaction_timeout()))
     }
 
     fn sink(
@@ -454,25 +455,30 @@ impl Crew<'_> {
                 warn!(pipeline, worker = number, "while stopping: {why:#}");
             }
             End::Failed(why) => {
-                let failures = self.failures.entry(number).or_default();
                 if began.elapsed() > RECOVERED {
-                    *failures = 0;
+                    self.failures.remove(&number);
                 }
-                let pause = (BACK_OFF * 2u32.saturating_pow((*failures).min(16))).min(MAX_BACK_OFF);
-                if let Some(more) = self.fold.tells(kind(format!("{why:#}")), Instant::now()) {
-                    let more = (more > 0).then_some(more);
-                    error!(
-                        pipeline,
-                        worker = number,
-                        more,
-                        "failed; starting it anew in {pause:?}: {why:#}"
-                    );
-                }
-                *failures += 1;
-                self.due.push((Instant::now() + pause, number));
+                self.failed(number, &why);
             }
         }
         self.publish();
+    }
+
+    /// Has a worker started anew after a pause.
+    fn failed(&mut self, number: usize, why: &Error) {
+        let failures = self.failures.entry(number).or_default();
+        let pause = (BACK_OFF * 2u32.saturating_pow((*failures).min(16))).min(MAX_BACK_OFF);
+        if let Some(more) = self.fold.tells(kind(format!("{why:#}")), Instant::now()) {
+            let more = (more > 0).then_some(more);
+            error!(
+                pipeline = self.pipeline.config.name,
+                worker = number,
+                more,
+                "failed; starting it anew in {pause:?}: {why:#}"
+            );
+        }
+        *failures = failures.saturating_add(1);
+        self.due.push((Instant::now() + pause, number));
     }
 
     /// Ends the pipeline for this reason, unless it's ending for another one.
@@ -515,6 +521,8 @@ impl Crew<'_> {
     fn start(&mut self, number: usize) {
         match self.spawn(number) {
             Ok(running) => self.running.push(running),
+            // It has begun before: it's the host that fails by now.
+            Err(why) if self.failures.contains_key(&number) => self.failed(number, &why),
             Err(why) => self.give_up(why),
         }
         self.publish();

@@ -1,7 +1,7 @@
 //! A worker: one thread with a consumer, a chain of guests and a producer.
 //!
-//! A record's way is `Worker::turn`, read top to bottom: read → chain → send → settle → commit. Nothing on it
-//! blocks, and no other thread touches a record.
+//! A record's way is `Worker::turn`, read top to bottom: read → chain → send → settle → commit. No other thread touches a
+//! record.
 
 mod control;
 mod failures;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error};
 use tracing::{debug, info, warn};
 
-use crate::chain::{Broken, Chain, Failed, Processed, Version};
+use crate::chain::{Broken, Chain, Failed, Processed, Unprocessed, Version};
 use crate::guest::{Level, Log};
 use crate::io::{
     Event, ReadLimit, Sink, Source, TopicPartition, TransactionError, Undelivered, Unread,
@@ -191,6 +191,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 break;
             }
             busy |= self.pump(slot)?;
+            // Slow transforms on many partitions must not keep a transaction open beyond its time, nor a stop waiting.
+            if self.control.stopping() || self.transaction.is_some() && self.is_due() {
+                busy = true;
+                break;
+            }
         }
         if !busy {
             self.control.sleep(self.patience()).map_err(End::Failed)?;
@@ -246,10 +251,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 .run(&held.batch, held.full, &partition.keys, &mut log)
             {
                 Ok(processed) => processed,
-                Err(broken) => match self.isolate(slot, &held, broken) {
+                Err(Unprocessed::Broken(broken)) => match self.isolate(slot, &held, broken) {
                     Some(processed) => processed,
                     None => return Ok(None),
                 },
+                Err(Unprocessed::Host(cause)) => return Err(End::Failed(cause)),
             },
         };
         let verdict = self.failures.judge(&id, &self.chain, &processed);
@@ -260,21 +266,23 @@ impl<S: Source, K: Sink> Worker<S, K> {
             tally: Tally {
                 records_in: input.len() as u64,
                 counts: std::mem::take(&mut processed.counts),
-                letters: Vec::new(),
-                skipped: Vec::new(),
-                records_out: 0,
+                ..Tally::default()
             },
             input,
             processed,
             letters: verdict.letters,
             halt: None,
         };
+        let broken = |it: &&Failed| it.class != Class::Refused;
+        let broken = work.processed.failed.iter().filter(broken);
+        work.tally.broken = broken.filter_map(|it| Some((it.step?, it.class))).collect();
         let kinds = |failed: &[Failed]| failed.iter().map(|it| (it.step, it.class)).collect();
         work.tally.letters = kinds(&work.letters);
         work.tally.skipped = kinds(&verdict.skipped);
         if let Some((offset, why)) = verdict.halt {
             // What comes before is good, and goes out.
             work.processed.take = Some(before(&work, offset));
+            work.tally.records_in = work.input.offsets.partition_point(|&it| it < offset) as u64;
             work.next = offset;
             work.halt = Some(why);
         }
@@ -306,9 +314,6 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 ..Held::new(held.batch.clone())
             });
             return None;
-        }
-        if let Some(counters) = self.counters.transforms.get(step) {
-            counters.broken(&broken.fault);
         }
         Some(nothing_but(Failed {
             offset: broken.offsets.0,
@@ -443,6 +448,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
         match event {
             Event::Assigned(ids) => {
                 info!(pipeline, worker, partitions = %list(&ids), "assigned");
+                // What follows may wait for the brokers, and for others' transactions.
+                if self.transaction.as_ref().is_some_and(Transaction::is_begun) {
+                    self.commit_transaction(false)?;
+                }
                 let mut topic_ids = HashMap::new();
                 for id in &ids {
                     if !topic_ids.contains_key(&id.topic) {

@@ -70,6 +70,8 @@ pub struct State {
     pub aborted: usize,
     /// What goes wrong, at which step of a transaction; once each, in order.
     pub trouble: VecDeque<(Step, Trouble)>,
+    /// While the brokers are away, no transaction ends.
+    pub away: bool,
     /// So many times, a commit isn't done yet.
     pub slow_commits: usize,
 }
@@ -465,6 +467,9 @@ impl Sink for FakeSink {
     fn abort(&mut self, _patience: Duration) -> Result<Progress, TransactionError> {
         self.0.told(|state| {
             state.trouble(Step::Abort)?;
+            if state.away {
+                return Ok(Progress::Pending);
+            }
             assert!(
                 state.transaction.take().is_some(),
                 "no transaction to abort"

@@ -14,7 +14,7 @@ use weir::guest::{Limits, Module};
 use weir::record::Batch;
 
 use crate::hand::Hand;
-use crate::util::{chain, host, push, setup};
+use crate::util::{broken, chain, host, push, setup};
 
 /// Where the guest's answer lies in its memory.
 const BASE: u32 = 32_768;
@@ -103,7 +103,8 @@ fn try_out(
     });
     let processed = match result {
         Ok(processed) => processed,
-        Err(broken) => {
+        Err(why) => {
+            let broken = broken(why);
             let text = broken.fault.to_string();
             prop_assert!(!text.contains(char::is_control), "{}", text);
             prop_assert!(

@@ -311,3 +311,106 @@ fn a_record_that_stops_the_pipeline_leaves_what_came_before_committed() {
     sees(&state, &vec!["keep".to_string(); 3]);
     assert_eq!(committed(&state, 0), Some(3));
 }
+
+#[test]
+fn what_the_producer_never_took_is_not_committed() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.refuse_second = vec![b"flood:2".to_vec()]);
+    kafka.feed(1, ["keep 1", "flood:2"]);
+    // In the same turn: the pipeline stops, and commits what came before.
+    kafka.feed(0, ["refuse"]);
+    kafka.event(Event::Assigned(vec![partition(0), partition(1)]));
+    let settings = Settings {
+        commit_interval: Duration::from_secs(3_600),
+        dead_letters: Some(1),
+        ..exactly_once()
+    };
+    let running = start(&kafka, chain([version("faulty", "{}")]), settings);
+    let why = halted(running.thread.join().unwrap());
+    assert!(why.contains("in/0, offset 0"), "{why}");
+    let state = kafka.until("left", |it| it.assigned.is_empty());
+    assert_eq!(texts(&state.sent), ["keep 1", "flood:2"]);
+    sees(&state, &[]);
+    assert_eq!((state.aborted, committed(&state, 1)), (1, None));
+}
+
+#[test]
+fn many_partitions_do_not_keep_a_transaction_open_beyond_its_time() {
+    let kafka = Kafka::new();
+    let partitions: Vec<_> = (0..8).map(partition).collect();
+    for number in 0..8 {
+        kafka.feed(number, ["a"]);
+    }
+    kafka.event(Event::Assigned(partitions));
+    let settings = Settings {
+        commit_interval: Duration::ZERO,
+        ..exactly_once()
+    };
+    let running = start(&kafka, chain([]), settings);
+    drop(kafka.until("all is committed", |it| {
+        (0..8).all(|number| committed(it, number) == Some(1))
+    }));
+    running.stop();
+    let done = kafka.until("left", |_| true).commits_done;
+    assert!(done >= 8, "each batch took all of the time: {done} commits");
+}
+
+#[test]
+fn an_assignment_commits_first() {
+    let kafka = Kafka::new();
+    let settings = Settings {
+        commit_interval: Duration::from_secs(3_600),
+        ..exactly_once()
+    };
+    kafka.event(Event::Assigned(vec![partition(0)]));
+    let running = start(&kafka, chain([]), settings);
+    kafka.feed(0, ["a", "b"]);
+    drop(kafka.until("sent", |it| it.sent.len() == 2));
+    kafka.event(Event::Assigned(vec![partition(1)]));
+    drop(kafka.until("committed", |it| committed(it, 0) == Some(2)));
+    running.stop();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_brokers_that_are_away() {
+    let kafka = Kafka::new();
+    kafka.change(|it| {
+        it.trouble = [(Step::Commit, Trouble::Abort)].into();
+        it.away = true;
+    });
+    let settings = Settings {
+        drain: Duration::from_millis(50),
+        ..exactly_once()
+    };
+    let running = start_on(&kafka, settings);
+    kafka.feed(0, ["a"]);
+    drop(kafka.until("the commit failed", |it| it.trouble.is_empty()));
+    running.control.stop();
+    drop(kafka.until("left", |it| it.assigned.is_empty()));
+    assert!(matches!(running.thread.join().unwrap(), End::Stopped));
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_counts_as_one() {
+    let kafka = Kafka::new();
+    kafka.change(|it| it.trouble = [(Step::Commit, Trouble::FatalAfterAll)].into());
+    kafka.feed(0, ["a", "b", "c"]);
+    let settings = Settings {
+        commit_interval: Duration::from_secs(3_600),
+        transaction_bytes: 1,
+        batch: ReadLimit {
+            records: 3,
+            bytes: 1 << 20,
+        },
+        ..exactly_once()
+    };
+    let running = start_on(&kafka, settings);
+    drop(kafka.until("replaced", |it| it.opened == 2));
+    running.control.stop();
+    running.thread.join().unwrap();
+    sees(&kafka.until("left", |_| true), &letters_of("abc"));
+    let count = |name, labels: &[(&str, &str)]| running.metrics.sum(name, labels);
+    assert_eq!(count("weir_records_in_total", &[]), 3);
+    let aborted = [("result", "aborted")];
+    assert_eq!(count("weir_transactions_total", &aborted), 0);
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use weir::chain::{Chain, Version};
+use weir::chain::{Broken, Chain, Unprocessed, Version};
 use weir::guest::{Compiler, Host, Limits, Module, Setup};
 use weir::ids::Base;
 use weir::record::Batch;
@@ -88,6 +88,14 @@ pub fn push(batch: &mut Batch, offset: u64, value: Option<&[u8]>) {
     batch.headers.push_record(index, []);
     batch.timestamps.push(1_634_221_557_011 + offset as i64);
     batch.offsets.push(offset);
+}
+
+/// How a guest broke; a batch didn't go through for that.
+pub fn broken(why: Unprocessed) -> Broken {
+    match why {
+        Unprocessed::Broken(broken) => broken,
+        Unprocessed::Host(why) => panic!("the host failed: {why:#}"),
+    }
 }
 
 /// A column's values as text.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use chrono::Utc;
 
 use super::Entry;
-use crate::chain::{Chain, IdKeys, Processed, Version};
+use crate::chain::{Chain, IdKeys, Processed, Unprocessed, Version};
 use crate::cluster::{self, Cluster, Topic};
 use crate::config::{self, Partitioning, Policy};
 use crate::guest::{Level, Log};
@@ -162,14 +162,14 @@ impl Through {
             let entries = &entries[range];
             self.prepare(&entries[0].letter)?;
             if entries.len() > 1
-                && let Ok(batch) = self.attempt(entries)
+                && let Ok(batch) = self.attempt(entries)?
             {
                 outcomes.extend(batch);
                 continue;
             }
             // A guest broke: each alone, so that only who breaks it suffers.
             for entry in entries {
-                let outcome = self.alone(entry);
+                let outcome = self.alone(entry)?;
                 outcomes.push(outcome);
             }
         }
@@ -205,40 +205,41 @@ impl Through {
     }
 
     /// A letter by itself. One that breaks its guest is tried again, as often as its transform says.
-    fn alone(&mut self, entry: &Entry) -> Outcome {
+    fn alone(&mut self, entry: &Entry) -> Result<Outcome> {
         let mut tries = 0;
         loop {
-            let (step, failure) = match self.attempt(std::slice::from_ref(entry)) {
+            let (step, failure) = match self.attempt(std::slice::from_ref(entry))? {
                 Ok(mut outcomes) => match outcomes.pop() {
-                    Some(outcome) => return outcome,
+                    Some(outcome) => return Ok(outcome),
                     None => continue,
                 },
                 Err(broken) => broken,
             };
             if tries >= self.rules.get(step).map_or(0, |it| it.retries) {
-                return self.failed(entry, Some(step), failure);
+                return Ok(self.failed(entry, Some(step), failure));
             }
             tries += 1;
         }
     }
 
-    /// Passes letters of one source partition, whose offsets increase, through the chain. An error is the step whose guest
-    /// broke, and how.
-    fn attempt(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, (usize, Failure)> {
+    /// Passes letters of one source partition, whose offsets increase, through the chain; or says which step's guest broke,
+    /// and how. An error is the host's.
+    fn attempt(&mut self, entries: &[Entry]) -> Result<Result<Vec<Outcome>, (usize, Failure)>> {
         let input = batch(entries);
         let keys = &self.keys[&(input.topic.to_string(), input.partition)];
         let processed = match self.chain.run(&input, 0, keys, &mut report) {
             Ok(processed) => processed,
-            Err(broken) => {
+            Err(Unprocessed::Host(cause)) => return Err(cause),
+            Err(Unprocessed::Broken(broken)) => {
                 let failure = Failure {
                     class: broken.fault.class(),
                     transform: self.named(broken.step),
                     reason: broken.fault.to_string(),
                 };
-                return Err((broken.step, failure));
+                return Ok(Err((broken.step, failure)));
             }
         };
-        Ok(self.outcomes(entries, &input, processed))
+        Ok(Ok(self.outcomes(entries, &input, processed)))
     }
 
     fn outcomes(&self, entries: &[Entry], input: &Batch, mut processed: Processed) -> Vec<Outcome> {

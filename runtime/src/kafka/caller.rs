@@ -98,6 +98,7 @@ impl Caller {
     pub(super) fn abandon(&mut self) {
         self.calls = None;
         self.thread = None;
+        self.since = None;
     }
 
     /// Has a call made; `after` is what became of it the last time.

@@ -41,6 +41,7 @@ pub struct KafkaSource {
     client: Arc<Client>,
     waker: Waker,
     start: Start,
+    lookup_timeout: Duration,
     fold: Fold<Code>,
     /// What this user may not read, until it's told.
     denied: Option<String>,
@@ -72,9 +73,7 @@ impl Failed {
 }
 
 impl KafkaSource {
-    /// How long an assignment may wait for the group's offsets and for `start`. Above `transaction.timeout.ms`'s default
-    /// of 15 s, for which a killed worker's transaction may keep offsets undecided, and well below
-    /// `max.poll.interval.ms`.
+    /// How long an assignment may wait for the group's offsets and for `start`, beside a transaction's time.
     const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
     /// How long a commit that is waited for may take.
     const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,16 +102,24 @@ impl KafkaSource {
             client,
             waker: waker.clone(),
             start,
+            lookup_timeout: KafkaSource::LOOKUP_TIMEOUT,
             fold: Fold::every(TELL_EVERY),
             denied: None,
         })
     }
 
+    /// Has lookups wait for transactions that last so long: a killed worker's keeps the group's offsets undecided.
+    #[must_use]
+    pub fn waits_for_transactions(mut self, timeout: Duration) -> KafkaSource {
+        self.lookup_timeout = KafkaSource::LOOKUP_TIMEOUT + timeout;
+        self
+    }
+
     /// The offsets that partitions start at: the group's, or where `start` says.
     fn starts(&self, partitions: &[TopicPartition]) -> Result<PartitionList, Error> {
-        let deadline = Instant::now() + KafkaSource::LOOKUP_TIMEOUT;
+        let deadline = Instant::now() + self.lookup_timeout;
         let mut list = KafkaSource::list(partitions)?;
-        look_up_committed(&self.client, &list, KafkaSource::LOOKUP_TIMEOUT)
+        look_up_committed(&self.client, &list, self.lookup_timeout)
             .context("can't look up the group's committed offsets")?;
         let uncommitted: Vec<(usize, Entry)> = list
             .entries()
@@ -184,9 +191,12 @@ impl Source for KafkaSource {
                     lost: self.client.is_assignment_lost(),
                 }),
                 ClientEvent::Commit(Code::NO_OFFSET, _) => None,
-                ClientEvent::Commit(Code::ILLEGAL_GENERATION | Code::REBALANCE_IN_PROGRESS, _) => {
-                    Some(Event::Uncommitted)
-                }
+                ClientEvent::Commit(
+                    Code::ILLEGAL_GENERATION
+                    | Code::REBALANCE_IN_PROGRESS
+                    | Code::STALE_MEMBER_EPOCH,
+                    _,
+                ) => Some(Event::Uncommitted),
                 ClientEvent::Commit(code, entries) => {
                     let code = entries
                         .iter()
@@ -392,7 +402,7 @@ impl Source for KafkaSource {
     }
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<u64>>, Error> {
-        committed(&self.client, partitions, KafkaSource::LOOKUP_TIMEOUT)
+        committed(&self.client, partitions, self.lookup_timeout)
             .context("can't look up the group's committed offsets")
     }
 

@@ -157,8 +157,10 @@ impl KafkaSink {
                 lone_batch(record),
                 self.settings.get("message.max.bytes").unwrap_or("1000000")
             )),
-            Code::UNKNOWN_PARTITION => SendError::Record(anyhow!(
-                "topic \"{topic}\" has no partition {}",
+            // The client asks anew every few minutes (`topic.metadata.refresh.interval.ms`), and more often while it lacks
+            // something.
+            Code::UNKNOWN_PARTITION => SendError::Failed(anyhow!(
+                "topic \"{topic}\" has no partition {}; give it as many as the input has, or don't set `partition = \"same\"`",
                 record.partition.unwrap_or(-1)
             )),
             Code::UNKNOWN_TOPIC | Code::UNKNOWN_TOPIC_OR_PART => SendError::Failed(anyhow!(

@@ -44,7 +44,7 @@ impl Settings {
     }
 
     /// How long a transaction may last; librdkafka's default where nothing is said.
-    pub(super) fn transaction_timeout(&self) -> Duration {
+    pub(crate) fn transaction_timeout(&self) -> Duration {
         let millis = self.get("transaction.timeout.ms");
         let millis = millis.and_then(|text| text.parse().ok());
         Duration::from_millis(millis.unwrap_or(60_000))

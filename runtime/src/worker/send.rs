@@ -30,7 +30,7 @@ enum Unsent {
 const RECORD_OVERHEAD: usize = 256;
 
 impl<S: Source, K: Sink> Worker<S, K> {
-    /// Hands a batch's records to the producer, dead letters last.
+    /// Hands a batch's records and dead letters to the producer.
     pub(super) fn send(&mut self, work: Work) -> Result<(), End> {
         let Work {
             slot,
@@ -155,6 +155,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
         let headers = letter(&self.settings.pipeline, &id, &self.chain, failed).headers();
         let outgoing = Outgoing {
             appended: &headers,
+            // What can't be sent for its timestamp can still be a dead letter; the reason names it.
+            timestamp: input.timestamps[index].max(-1),
             ..outgoing(input, index, starts(input).as_deref(), topic, false, tag)
         };
         self.hand_over(&outgoing).map_err(|unsent| match unsent {

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::partition::back_off;
 use super::{End, Work, Worker};
-use crate::io::{Progress, Sink, Source, TransactionError, Undelivered};
+use crate::io::{Progress, Sink, Source, TopicPartition, TransactionError, Undelivered};
 use crate::metrics::Tally;
 
 /// The transaction at hand.
@@ -19,6 +19,8 @@ pub(super) struct Transaction {
     begun: bool,
     /// Input bytes.
     bytes: usize,
+    /// The offsets that it was asked to commit; empty if it wasn't.
+    asked: Vec<(TopicPartition, u64)>,
     /// What has to be counted once it's committed.
     tallies: Vec<Tally>,
     /// Those that were aborted in a row.
@@ -41,10 +43,22 @@ impl Transaction {
         self.tallies.push(tally);
     }
 
+    /// Whether it was committed after all, as far as can be told from what the group has of the partitions that are still
+    /// this worker's.
+    fn was_committed(&self, committed: &[(TopicPartition, Option<u64>)]) -> bool {
+        let has = |(id, offset): &(TopicPartition, u64)| {
+            committed
+                .iter()
+                .any(|(it, at)| it == id && *at >= Some(*offset))
+        };
+        !self.asked.is_empty() && self.asked.iter().all(has)
+    }
+
     /// It ended; returns what was counted in it.
     fn end(&mut self) -> Vec<Tally> {
         self.begun = false;
         self.bytes = 0;
+        self.asked.clear();
         std::mem::take(&mut self.tallies)
     }
 }
@@ -93,6 +107,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// Commits the transaction at hand, or offsets alone where those are news. With `ahead`, batches go through the chain
     /// meanwhile. What can't be committed is read again.
     pub(super) fn commit_transaction(&mut self, ahead: bool) -> Result<(), End> {
+        // The producer knows nothing of a record that it never took.
+        if let Some(cause) = self.partitions.failure() {
+            return self.roll_back_for(cause);
+        }
         self.committed = Instant::now();
         let deadline = Instant::now() + self.settings.drain;
         let source = &mut self.source;
@@ -105,6 +123,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return Ok(());
         }
         let membership = self.source.membership().map_err(End::Failed)?;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.asked.clone_from(&offsets);
+        }
         let mut done = Vec::new();
         let mut bytes = 0;
         loop {
@@ -135,13 +156,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
         self.partitions.committed(&offsets);
         let served = self.take_deliveries();
-        if let Some(transaction) = &mut self.transaction {
-            transaction.aborted = 0;
-            for tally in transaction.end() {
-                self.counters.add(&tally);
-            }
-            self.counters.transactions_committed.increment(1);
-        }
+        self.count_committed();
         self.recovered();
         if let Err(why) = served {
             return self.recover(why);
@@ -154,6 +169,17 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
         }
         Ok(())
+    }
+
+    /// Counts what was in the transaction, which was committed.
+    fn count_committed(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.aborted = 0;
+            for tally in transaction.end() {
+                self.counters.add(&tally);
+            }
+            self.counters.transactions_committed.increment(1);
+        }
     }
 
     /// A batch that has gone through the chain, to be sent in the next transaction.
@@ -203,6 +229,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     fn abort(&mut self, cause: Error, pause: Option<Duration>) -> Result<(), End> {
+        let deadline = Instant::now() + self.settings.drain;
         let begun = self.transaction.as_ref().is_some_and(|it| it.begun);
         // Without one at hand, what failed is the client itself.
         if !begun {
@@ -211,7 +238,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
         loop {
             match self.sink.abort(PATIENCE) {
                 Ok(Progress::Done) => break,
-                Ok(Progress::Pending) if self.control.hurrying() => {
+                Ok(Progress::Pending)
+                    if self.control.hurrying()
+                        || self.control.stopping() && Instant::now() > deadline =>
+                {
                     self.give_up();
                     return Err(End::Stopped);
                 }
@@ -262,6 +292,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
             .context("can't ask where the group stands")
             .map_err(End::Failed)?;
         let committed: Vec<_> = ids.into_iter().zip(committed).collect();
+        if self
+            .transaction
+            .as_ref()
+            .is_some_and(|it| it.was_committed(&committed))
+        {
+            self.count_committed();
+        }
         self.partitions.restart_from(&committed);
         let aborted = self.transaction.as_ref().map_or(0, |it| it.aborted);
         self.read_again(Some(back_off(aborted)))
@@ -269,10 +306,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
 
     fn read_again(&mut self, pause: Option<Duration>) -> Result<(), End> {
         if let Some(transaction) = &mut self.transaction {
+            if transaction.begun {
+                self.counters.transactions_aborted.increment(1);
+            }
             transaction.end();
             transaction.aborted = transaction.aborted.saturating_add(1);
         }
-        self.counters.transactions_aborted.increment(1);
         self.failures.forget();
         for (id, offset) in self.partitions.roll_back(pause) {
             self.source.seek(&id, offset).map_err(End::Failed)?;

@@ -18,7 +18,7 @@ pub use screen::{After, Mode, Sample, Screen, Snapshot, Step};
 use super::args::{Demo, Produce};
 use super::produce::{Feed, Progress, produce};
 use super::run::{runtime, signals};
-use crate::chain::Chain;
+use crate::chain::{Chain, Unprocessed};
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, ConfigError, Surroundings};
 use crate::fake::Subject;
@@ -282,9 +282,12 @@ impl Running<'_> {
             *offset += 1;
             let keys = chain.id_keys(&topic.id, &topic.name, partition);
             let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});
-            let processed = processed.map_err(|broken| {
-                let transform = &versions[broken.step].transform;
-                anyhow!("{transform}: {}", broken.fault)
+            let processed = processed.map_err(|why| match why {
+                Unprocessed::Broken(broken) => {
+                    let transform = &versions[broken.step].transform;
+                    anyhow!("{transform}: {}", broken.fault)
+                }
+                Unprocessed::Host(cause) => cause,
             })?;
             let dropped = processed.counts.iter().position(|it| it.dropped > 0);
             let after = match (processed.failed.first(), dropped) {

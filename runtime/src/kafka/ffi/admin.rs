@@ -8,7 +8,7 @@ use anyhow::{Context, Error, bail};
 use rdkafka_sys as sys;
 
 use super::queue::{Queue, RawEvent};
-use super::{Client, Code, ErrorText, Failure, millis, read_error, text};
+use super::{Client, Code, ErrorText, Failure, codes, millis, read_error, text};
 
 /// What the cluster says of a topic.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl Client {
         let mut metadata = std::ptr::null();
         // SAFETY: the client lives; the answer is ours, holds as many topics as it says, and is freed once copied.
         unsafe {
-            let code = Code::of(sys::rd_kafka_metadata(
+            let code = Code(codes::rd_kafka_metadata(
                 self.as_ptr(),
                 1,
                 std::ptr::null_mut(),
@@ -234,7 +234,7 @@ impl Client {
             if count == 0 {
                 bail!("the answer doesn't have the topic");
             }
-            let code = Code::of(sys::rd_kafka_topic_result_error(*topics));
+            let code = Code(codes::rd_kafka_topic_result_error(*topics));
             Ok(match code.is_none() {
                 true => Ok(()),
                 false => Err(Failure {
@@ -329,7 +329,7 @@ unsafe fn read_setting(
     // SAFETY: as the caller says; the entries are the resource's own, and as many as it says.
     unsafe {
         let name = text(sys::rd_kafka_ConfigResource_name(resource));
-        let code = Code::of(sys::rd_kafka_ConfigResource_error(resource));
+        let code = Code(codes::rd_kafka_ConfigResource_error(resource));
         if !code.is_none() {
             let text = text(sys::rd_kafka_ConfigResource_error_string(resource));
             return (name, Err(Failure { code, text }));
@@ -377,7 +377,7 @@ fn answer(queue: &Queue, timeout: Duration) -> Result<RawEvent, Error> {
     // SAFETY: the event lives, and the text with it.
     let failure = unsafe {
         Failure {
-            code: Code::of(sys::rd_kafka_event_error(event.as_ptr())),
+            code: Code(codes::rd_kafka_event_error(event.as_ptr())),
             text: text(sys::rd_kafka_event_error_string(event.as_ptr())),
         }
     };

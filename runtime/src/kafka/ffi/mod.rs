@@ -26,6 +26,7 @@ use anyhow::{Context, Error, anyhow, bail};
 use rdkafka_sys as sys;
 
 mod admin;
+mod codes;
 mod memory;
 mod mock;
 mod notes;
@@ -109,6 +110,8 @@ impl Code {
     /// The group has shared its partitions anew since.
     pub(super) const ILLEGAL_GENERATION: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION);
+    /// The member stands behind its group, which is sharing its partitions anew (KIP-848).
+    pub(super) const STALE_MEMBER_EPOCH: Code = Code(113);
     /// The group is about to share its partitions anew.
     pub(super) const REBALANCE_IN_PROGRESS: Code =
         Code::of(sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
@@ -368,8 +371,8 @@ impl Client {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // SAFETY: the client and the list live, the list is written to only during the call.
-            let code = Code::of(unsafe {
-                sys::rd_kafka_committed(self.as_ptr(), list.as_ptr(), millis(left))
+            let code = Code(unsafe {
+                codes::rd_kafka_committed(self.as_ptr(), list.as_ptr(), millis(left))
             });
             // A group's coordinator moves, or is only just made for it; the client doesn't ask again by itself.
             match code {
@@ -387,8 +390,8 @@ impl Client {
     /// for the end, -2 for the beginning; a time after the last record comes back as -1.
     pub(super) fn offsets_for_times(&self, list: &PartitionList, timeout: Duration) -> Code {
         // SAFETY: the client and the list live, the list is written to only during the call.
-        Code::of(unsafe {
-            sys::rd_kafka_offsets_for_times(self.as_ptr(), list.as_ptr(), millis(timeout))
+        Code(unsafe {
+            codes::rd_kafka_offsets_for_times(self.as_ptr(), list.as_ptr(), millis(timeout))
         })
     }
 
@@ -412,9 +415,9 @@ impl Client {
         let mut text = ErrorText::new();
         // SAFETY: the client lives, and the error text is as long as we say.
         let code = unsafe {
-            sys::rd_kafka_fatal_error(self.as_ptr(), text.as_mut_ptr(), ErrorText::LENGTH)
+            codes::rd_kafka_fatal_error(self.as_ptr(), text.as_mut_ptr(), ErrorText::LENGTH)
         };
-        let code = Code::of(code);
+        let code = Code(code);
         (!code.is_none()).then(|| Failure {
             code,
             text: text.to_string(),
@@ -512,7 +515,7 @@ unsafe fn read_error(error: *const sys::rd_kafka_error_t) -> Result<(), Failure>
     }
     // SAFETY: the object lives; the text is copied.
     unsafe {
-        let code = Code::of(sys::rd_kafka_error_code(error));
+        let code = Code(codes::rd_kafka_error_code(error));
         if code.is_none() {
             return Ok(());
         }

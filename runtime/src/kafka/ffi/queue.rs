@@ -11,7 +11,7 @@ use anyhow::{Context, Error};
 use rdkafka_sys as sys;
 
 use super::partitions::{self, Entry};
-use super::{Client, Code, Failure, millis, text};
+use super::{Client, Code, Failure, codes, millis, text};
 use crate::kafka::wake::Waker;
 use crate::record::TimestampType;
 
@@ -103,7 +103,7 @@ impl Queue {
         let event = self.poll_raw(timeout)?;
         // SAFETY: the event lives until `event` is dropped, and everything is copied out of it.
         unsafe {
-            let code = Code::of(sys::rd_kafka_event_error(event.as_ptr()));
+            let code = Code(codes::rd_kafka_event_error(event.as_ptr()));
             Some(match sys::rd_kafka_event_type(event.as_ptr()) {
                 sys::RD_KAFKA_EVENT_REBALANCE => {
                     let list =
