@@ -225,10 +225,15 @@ impl Checker {
                 Fate::Dropped => {}
             }
         }
-        let mut ids: Vec<u128> = self.ids.into_iter().flatten().collect();
+        let ids = self.ids.into_iter().zip(0_u64..);
+        let mut ids: Vec<(u128, u64)> =
+            ids.filter_map(|(id, number)| Some((id?, number))).collect();
         ids.sort_unstable();
-        let twins = ids.windows(2).filter(|it| it[0] == it[1]).count();
-        findings.wrong_ids += twins as u64;
+        for twins in ids.windows(2).filter(|it| it[0].0 == it[1].0) {
+            findings.wrong_ids += 1;
+            let numbers = format!("{} and {}", twins[0].1, twins[1].1);
+            findings.example("two records with one id", numbers);
+        }
         Ok(self.findings)
     }
 
@@ -245,21 +250,21 @@ impl Checker {
             Some((name, std::str::from_utf8((*value)?).ok()?))
         };
         let is = |nth: usize, name: &str, value: &str| said(nth) == Some((name, value));
-        let has = |nth: usize, name: &str, right: fn(&str) -> bool| {
+        let has = |nth: usize, name: &str, right: &dyn Fn(&str) -> bool| {
             said(nth).is_some_and(|(it, value)| it == name && right(value))
         };
         seen.value == Some(entry.value.as_bytes())
             && is_as_it_was(seen, entry, 1)
             && seen.headers.len() == 10
-            && has(0, "weir.reason", |it| !it.is_empty())
+            && has(0, "weir.reason", &|it| it.contains(poison.reason))
             && is(1, "weir.class", poison.class)
             && is(2, "weir.pipeline", &self.pipeline)
             && is(3, "weir.transform", poison.transform)
-            && has(4, "weir.module", is_digest)
+            && has(4, "weir.module", &is_digest)
             && is(5, "weir.topic", &self.topic)
             && is(6, "weir.partition", &entry.partition.to_string())
             && is(7, "weir.offset", &offset.to_string())
-            && has(8, "weir.time", |it| {
+            && has(8, "weir.time", &|it| {
                 chrono::DateTime::parse_from_rfc3339(it).is_ok()
             })
     }

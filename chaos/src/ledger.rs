@@ -73,31 +73,35 @@ pub struct Poison {
     pub transform: &'static str,
     /// The dead letter's class.
     pub class: &'static str,
+    /// What its reason says.
+    pub reason: &'static str,
     /// One record in so many.
     once_in: u64,
 }
 
 /// Refusals are frequent; what takes a guest's life is rarer, and most of all what takes its time first.
 const POISONS: [Poison; 7] = [
-    poison("", "date", "refused", 200),
-    poison("refuse:unwanted", "act", "refused", 300),
-    poison("trap", "act", "trap", 1_000),
-    poison("panic:planted", "act", "trap", 1_000),
-    poison("grow", "act", "memory", 4_000),
-    poison("lie:take-index", "act", "output", 4_000),
-    poison("spin", "act", "deadline", 8_000),
+    poison("", "date", "refused", "yesterday", 200),
+    poison("refuse:unwanted", "act", "refused", "unwanted", 300),
+    poison("trap", "act", "trap", "unreachable", 1_000),
+    poison("panic:planted", "act", "trap", "planted", 1_000),
+    poison("grow", "act", "memory", "`memory`", 4_000),
+    poison("lie:take-index", "act", "output", "take", 4_000),
+    poison("spin", "act", "deadline", "record_deadline", 8_000),
 ];
 
 const fn poison(
     act: &'static str,
     transform: &'static str,
     class: &'static str,
+    reason: &'static str,
     once_in: u64,
 ) -> Poison {
     Poison {
         act,
         transform,
         class,
+        reason,
         once_in,
     }
 }

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// For how long faults happen.
     #[arg(long, default_value_t = 10.0)]
     pub minutes: f64,
-    /// How many faults at most.
+    /// How many faults; without it, as many as there is time for.
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
     pub faults: usize,
     /// How many brokers; with 3 a record is acknowledged by 2.

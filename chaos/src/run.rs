@@ -115,7 +115,14 @@ fn run_in(arguments: &Arguments, folder: &Path) -> Result<bool, Error> {
     if violations > 0 {
         println!("\n{}", findings.examples.join("\n"));
     }
-    let good = violations == 0 && stuck.is_empty() && troubles.is_empty();
+    let missing = match arguments.faults {
+        usize::MAX => 0,
+        faults => faults - recoveries.count(),
+    };
+    if missing > 0 && stuck.is_empty() {
+        println!("\n{missing} faults are missing: there was no time for them, raise --minutes");
+    }
+    let good = violations == 0 && missing == 0 && stuck.is_empty() && troubles.is_empty();
     println!(
         "\n{}: {violations} violations, {} times stuck, {} troubles with processes",
         if good { "as promised" } else { "BROKEN" },

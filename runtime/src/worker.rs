@@ -90,6 +90,8 @@ pub struct Worker<S, K> {
     transaction: Option<Transaction>,
     /// When offsets were committed last.
     committed: Instant,
+    /// When it was first seen that the worker is to stop.
+    stopping: Option<Instant>,
     trouble: Trouble,
 }
 
@@ -137,6 +139,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             counters,
             partitions: Partitions::default(),
             committed: Instant::now(),
+            stopping: None,
             trouble: Trouble::new(Instant::now()),
         }
     }

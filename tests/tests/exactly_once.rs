@@ -131,6 +131,20 @@ fn what_a_killed_process_sent_is_seen_by_nobody_who_reads_committed_records() {
         output.consume_uncommitted().len() > output.consume().len(),
         "what was sent twice is there, and aborted"
     );
+
+    // A pipeline behind it reads none of what was aborted.
+    let next = Topic::create(1);
+    let behind = Pipeline::new("behind", &output, &next)
+        .transform("all", "filter", "keep = \"true\"")
+        .set("delivery = \"exactly-once\"");
+    let mut weir = Weir::start(&scratch, &config(&[&behind]));
+    weir.wait_done(&output, behind.group());
+    assert_eq!(weir.terminate(), Some(0));
+    let values = |topic: &Topic| -> Vec<_> {
+        let records = topic.consume().into_iter();
+        records.map(|it| it.value).collect()
+    };
+    assert_eq!(values(&next), values(&output));
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn right() -> (Vec<Record>, Vec<Record>) {
             Fate::Dead(poison) => {
                 let partition = entry.partition.to_string();
                 let said = [
-                    ("weir.reason", "why"),
+                    ("weir.reason", poison.reason),
                     ("weir.class", poison.class),
                     ("weir.pipeline", "chaos"),
                     ("weir.transform", poison.transform),
@@ -231,4 +231,27 @@ fn an_input_that_is_not_the_ledger_s_is_no_ground_to_judge_on() {
     record.value.push(' ');
     let mut checker = Checker::new(ledger(), 1, "chaos", "in");
     assert!(checker.input(&seen(&record)).is_err(), "other bytes");
+}
+
+#[test]
+fn two_records_with_one_id() {
+    check(
+        |outputs, _| {
+            let id = id_of(outputs[0].entry.number);
+            let other = id_of(outputs[1].entry.number);
+            outputs[1].value = outputs[1].value.replace(&other, &id);
+        },
+        |it| it.wrong_ids += 1,
+    );
+}
+
+#[test]
+fn a_dead_letter_for_another_reason() {
+    check(
+        |_, letters| letters[0].headers[1].1 = "why".to_string(),
+        |it| {
+            it.dead_wrong += 1;
+            it.dead_found -= 1;
+        },
+    );
 }

@@ -51,4 +51,10 @@ impl MockCluster {
     pub(super) fn fail(&self, request: Request, errors: &[Code]) {
         self.0.fail(request, errors);
     }
+
+    /// How many requests of a kind came since the first call of [`MockCluster::fail`].
+    #[cfg(test)]
+    pub(super) fn requests(&self, request: Request) -> usize {
+        self.0.requests(request)
+    }
 }

@@ -18,8 +18,10 @@ pub(super) struct Transactions {
     next: Option<(Call, Option<Code>)>,
     /// What came of a call, for whoever asks next.
     answer: Option<(Call, Result<(), Undone>)>,
-    /// How long a call may be under way before it's given up with its client.
+    /// How long a transaction's end may take, and a call be under way, before it's given up with its client.
     patience: Duration,
+    /// When the transaction was first asked to end.
+    ending: Option<Instant>,
     /// What has been said of calls that go on.
     fold: Fold<Code>,
 }
@@ -49,6 +51,7 @@ impl Transactions {
             next: None,
             answer: None,
             patience: timeout + Transactions::SLACK,
+            ending: None,
             fold: Fold::default(),
         })
     }
@@ -69,6 +72,7 @@ impl Transactions {
         match begun {
             Ok(()) => {
                 self.stage = Stage::Begun;
+                self.ending = None;
                 Ok(())
             }
             // There's nothing to abort.
@@ -86,12 +90,16 @@ impl Transactions {
             self.caller = Caller::new(waker)?;
         }
         self.stage = Stage::New;
+        self.ending = None;
         (self.next, self.answer) = (None, None);
         Ok(())
     }
 
     /// Has a call made by the next [`Transactions::drive`], unless one goes on.
     pub(super) fn prepare(&mut self, call: Call) {
+        if !matches!(call, Call::Init) {
+            self.ending.get_or_insert_with(Instant::now);
+        }
         self.next = Some((call, None));
     }
 
@@ -148,6 +156,10 @@ impl Transactions {
                     return Ok(Progress::Done);
                 }
                 Some((call, Err(Undone::Again(failure)))) => {
+                    // The brokers have ended it by now. librdkafka may not hear of that, and would ask for ever.
+                    if self.ending.is_some_and(|it| it.elapsed() > self.patience) {
+                        return Err(self.failed(&call, Undone::Fatal(failure)));
+                    }
                     if self.fold.tells(failure.code, Instant::now()).is_some() {
                         tracing::warn!(target: "kafka", "{}: {failure}; it goes on", call.name());
                     }

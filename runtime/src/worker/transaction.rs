@@ -112,7 +112,6 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return self.roll_back_for(cause);
         }
         self.committed = Instant::now();
-        let deadline = Instant::now() + self.settings.drain;
         let source = &mut self.source;
         let offsets = self.partitions.ends(|id| source.position(id));
         let begun = self.transaction.as_ref().is_some_and(|it| it.begun);
@@ -141,7 +140,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             if let Err(why) = self.take_deliveries() {
                 return self.recover(why);
             }
-            if self.control.hurrying() || self.control.stopping() && Instant::now() > deadline {
+            if self.is_out_of_time() {
                 return Err(End::Stopped);
             }
             if ahead && bytes < self.settings.in_flight {
@@ -229,7 +228,6 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     fn abort(&mut self, cause: Error, pause: Option<Duration>) -> Result<(), End> {
-        let deadline = Instant::now() + self.settings.drain;
         let begun = self.transaction.as_ref().is_some_and(|it| it.begun);
         // Without one at hand, what failed is the client itself.
         if !begun {
@@ -238,10 +236,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         loop {
             match self.sink.abort(PATIENCE) {
                 Ok(Progress::Done) => break,
-                Ok(Progress::Pending)
-                    if self.control.hurrying()
-                        || self.control.stopping() && Instant::now() > deadline =>
-                {
+                Ok(Progress::Pending) if self.is_out_of_time() => {
                     self.give_up();
                     return Err(End::Stopped);
                 }
@@ -324,7 +319,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if self.transaction.as_ref().is_none_or(|it| it.over) {
             return Ok(());
         }
-        let committed = match commit && !self.control.hurrying() {
+        let committed = match commit && !self.is_out_of_time() {
             true => self.commit_transaction(false),
             false => Ok(()),
         };
@@ -334,6 +329,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
             let _ = self.sink.abort(LAST_PATIENCE);
         }
         committed
+    }
+
+    /// Whether the worker is to stop, and has no time left to end its transaction: one deadline for all that this takes.
+    fn is_out_of_time(&mut self) -> bool {
+        if !self.control.stopping() {
+            return false;
+        }
+        let since = *self.stopping.get_or_insert_with(Instant::now);
+        self.control.hurrying() || since.elapsed() > self.settings.drain
     }
 
     /// From now on nothing is begun or opened any more.

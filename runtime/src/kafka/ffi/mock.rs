@@ -98,12 +98,30 @@ impl Mock {
             .collect();
         // SAFETY: the cluster lives; the errors are copied.
         unsafe {
+            sys::rd_kafka_mock_start_request_tracking(self.as_ptr());
             sys::rd_kafka_mock_push_request_errors_array(
                 self.as_ptr(),
                 request as i16,
                 errors.len(),
                 errors.as_ptr(),
             );
+        }
+    }
+
+    /// How many requests of a kind came since the first call of [`Mock::fail`].
+    #[cfg(test)]
+    pub(in crate::kafka) fn requests(&self, request: Request) -> usize {
+        let mut count = 0;
+        // SAFETY: the cluster lives; the requests are ours, as many as it says, and are freed once looked at.
+        unsafe {
+            let requests = sys::rd_kafka_mock_get_requests(self.as_ptr(), &mut count);
+            let of_kind = (0..count)
+                .filter(|&at| {
+                    sys::rd_kafka_mock_request_api_key(*requests.add(at)) == request as i16
+                })
+                .count();
+            sys::rd_kafka_mock_request_destroy_array(requests, count);
+            of_kind
         }
     }
 

@@ -75,6 +75,7 @@ fn check(request: Request, errors: &[Code], expected: &str) {
         cluster.fail(request, errors);
         let opened = open(&mut writer);
         assert_eq!(kind(&opened), expected, "{what}: {opened:?}");
+        met(&cluster, request, errors, expected);
         if opened.is_err() {
             open(&mut writer).unwrap();
         }
@@ -86,6 +87,7 @@ fn check(request: Request, errors: &[Code], expected: &str) {
     cluster.fail(request, errors);
     let result = transaction(&mut writer, 2, 2);
     assert_eq!(kind(&result), expected, "{what}: {result:?}");
+    met(&cluster, request, errors, expected);
     let _ = writer.try_serve();
     match result {
         Ok(()) => {}
@@ -108,6 +110,16 @@ fn check(request: Request, errors: &[Code], expected: &str) {
     writer.settle(tag as usize);
     assert!(writer.settled.values().all(|results| results.len() == 1));
     assert_eq!(writer.settled[&tag], [Ok(())], "{what}");
+}
+
+/// Checks that as many requests came as there were errors for them, and another one if all went well in the end.
+fn met(cluster: &MockCluster, request: Request, errors: &[Code], expected: &str) {
+    let requests = cluster.requests(request);
+    let least = errors.len() + usize::from(expected == "done");
+    assert!(
+        requests >= least,
+        "{request:?}: {requests} came for {errors:?}"
+    );
 }
 
 #[test]
@@ -387,4 +399,25 @@ fn an_offset_that_a_transaction_has_yet_to_decide_is_waited_for() {
     let mut reader = Reader::new(&consumer(&cluster, &[]), Start::Earliest);
     reader.join(1);
     assert_eq!(reader.source.position(&partition(0)), Some(7));
+}
+
+#[test]
+fn an_end_that_is_never_reached_is_given_up_with_its_client() {
+    let cluster = cluster(1);
+    let mut writer = exact(&cluster, &[("transaction.timeout.ms", "1000")]);
+    open(&mut writer).unwrap();
+    writer.sink.begin().unwrap();
+    let headers = Headers::default();
+    writer
+        .sink
+        .send(&outgoing(Some(0), b"value", &headers, 1))
+        .unwrap();
+    writer.settle(1);
+    cluster.stop_brokers().unwrap();
+    // It's tried again each few seconds, until no broker would take it any more.
+    let result = abort(&mut writer);
+    assert_eq!(kind(&result), "fatal", "{result:?}");
+    cluster.start_brokers().unwrap();
+    open(&mut writer).unwrap();
+    transaction(&mut writer, 2, 1).unwrap();
 }
