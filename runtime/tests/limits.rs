@@ -47,6 +47,12 @@ fn hits(module: &Module, values: &[&str], limits: Limits, limit: Limit, words: &
         "it names the setting: {text}"
     );
     assert_eq!(text.lines().count(), 1);
+    let metrics = Metrics::default();
+    let counters = metrics.counters("p", [version("faulty", "{}")].iter());
+    counters.transforms[0].limit_hit(&fault);
+    let of_limit = [("limit", limit.name())];
+    assert_eq!(metrics.sum("weir_limit_hits_total", &of_limit), 1);
+    assert_eq!(metrics.sum("weir_limit_hits_total", &[]), 1);
     let output = run(module, &["keep", "drop"], &limits).unwrap();
     assert!(output.refused.is_empty(), "the next one works");
 }

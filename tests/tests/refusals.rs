@@ -233,3 +233,38 @@ fn tombstones_pass_are_dropped_or_stop_it() {
     }
     assert_eq!(weir.terminate(), Some(1));
 }
+
+#[test]
+fn a_transform_that_breaks_on_too_many_records_stops_its_pipeline_and_no_other() {
+    let scratch = Scratch::new();
+    let (input, output) = (Topic::create(1), Topic::create(1));
+    let dead = Topic::create_for_dead_letters(1);
+    let (other_input, other_output) = (Topic::create(1), Topic::create(1));
+    let verb = |verb: &str| Record::new(None, Some(verb.as_bytes()));
+    input.produce((0..100).map(|_| verb("keep")));
+    input.produce((0..100).map(|_| verb("panic:wrong-module")));
+    other_input.produce(seed::records(0..100));
+    let breaks = Pipeline::new("breaks", &input, &output)
+        .set(&format!("dead_letter = \"{dead}\"\nworkers = 1"))
+        .transform("verb", "faulty", "max_refused = { share = 0.2, of = 100 }");
+    let other = Pipeline::new("others", &other_input, &other_output).seed("");
+
+    let mut weir = Weir::start(&scratch, &config(&[&breaks, &other]));
+    let words = [
+        "breaks: stopped: transform \"verb\"",
+        "max_refused",
+        "wrong-module",
+    ];
+    let reasons = weir.wait_not_ready(&words);
+    assert_eq!(reasons.lines().count(), 1, "{reasons}");
+    assert_logged(
+        &weir,
+        &["ERROR", "breaks", "failed on 21 of its last", "max_refused"],
+    );
+    // What it had failed on before is written down, and the rest is still there.
+    assert_eq!(dead.len(), 20);
+    assert_eq!(output.len(), 100);
+    assert_eq!(input.committed(breaks.group()), [Some(120)]);
+    weir.wait_done(&other_input, other.group());
+    assert_eq!(weir.terminate(), Some(1));
+}
