@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use chrono::Utc;
 
-use super::Entry;
+use super::{Entry, content_bytes};
 use crate::chain::{Chain, IdKeys, Processed, Version};
 use crate::cluster::{self, Cluster, Topic};
 use crate::config::{self, Partitioning, Policy};
@@ -73,6 +73,15 @@ pub struct Outcome {
     pub parcels: Vec<Parcel>,
 }
 
+impl Outcome {
+    /// Bytes of what's written.
+    fn bytes(&self) -> usize {
+        let parcels = self.parcels.iter();
+        let bytes = |it: &Parcel| content_bytes(&it.key, &it.value, &it.headers);
+        parcels.map(bytes).sum()
+    }
+}
+
 /// Where letters go.
 pub enum Passage {
     /// Through the chain to the outputs.
@@ -92,7 +101,8 @@ impl Passage {
         topics
     }
 
-    /// What becomes of letters of one partition of the dead letter topic, in order: one outcome for each.
+    /// What becomes of letters of one partition of the dead letter topic, in order: one outcome for each, until they come to
+    /// [`OUT_BYTES`]. Those that are left are for the next call.
     pub fn pass(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>> {
         match self {
             Passage::Chain(through) => through.pass(entries),
@@ -109,6 +119,9 @@ impl Passage {
         again(entry, failure, dead_letters)
     }
 }
+
+/// Bytes that come of letters at which no more of them are passed on at once. One call of a guest may bring more.
+const OUT_BYTES: usize = 4 << 20;
 
 /// The way through a chain.
 pub struct Through {
@@ -157,20 +170,29 @@ impl Through {
     }
 
     fn pass(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut bytes = 0;
         for range in batches(entries, self.limit) {
             let entries = &entries[range];
             self.prepare(&entries[0].letter)?;
             if entries.len() > 1
                 && let Ok(batch) = self.attempt(entries)
             {
+                bytes += batch.iter().map(Outcome::bytes).sum::<usize>();
                 outcomes.extend(batch);
+                if bytes >= OUT_BYTES {
+                    return Ok(outcomes);
+                }
                 continue;
             }
             // A guest broke: each alone, so that only who breaks it suffers.
             for entry in entries {
                 let outcome = self.alone(entry);
+                bytes += outcome.bytes();
                 outcomes.push(outcome);
+                if bytes >= OUT_BYTES {
+                    return Ok(outcomes);
+                }
             }
         }
         Ok(outcomes)
