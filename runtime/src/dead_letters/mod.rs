@@ -191,7 +191,9 @@ impl DeadLetters {
                 let progress = mark.progress(&group, &topic_id).with_context(|| {
                     format!("the mark of a replay in {topic} at {partition}:{offset} can't be read")
                 })?;
-                last = progress.unwrap_or(std::mem::take(&mut last));
+                if let Some(progress) = progress {
+                    last = progress;
+                }
             }
             Ok(ControlFlow::Continue(()))
         };

@@ -134,6 +134,26 @@ pub struct Through {
     topics: Admin,
     topic_ids: HashMap<String, [u8; 16]>,
     keys: HashMap<(String, i32), IdKeys>,
+    /// Of the next letters, those that broke a guest with others, and go alone.
+    alone: usize,
+}
+
+/// What came of letters so far.
+#[derive(Default)]
+struct Passed {
+    outcomes: Vec<Outcome>,
+    bytes: usize,
+}
+
+impl Passed {
+    fn add(&mut self, outcomes: Vec<Outcome>) {
+        self.bytes += outcomes.iter().map(Outcome::bytes).sum::<usize>();
+        self.outcomes.extend(outcomes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= OUT_BYTES
+    }
 }
 
 struct Rule {
@@ -166,36 +186,44 @@ impl Through {
             topics: Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?,
             topic_ids: HashMap::new(),
             keys: HashMap::new(),
+            alone: 0,
         })
     }
 
     fn pass(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>> {
-        let mut outcomes: Vec<Outcome> = Vec::new();
-        let mut bytes = 0;
-        for range in batches(entries, self.limit) {
-            let entries = &entries[range];
-            self.prepare(&entries[0].letter)?;
-            if entries.len() > 1
-                && let Ok(batch) = self.attempt(entries)
-            {
-                bytes += batch.iter().map(Outcome::bytes).sum::<usize>();
-                outcomes.extend(batch);
-                if bytes >= OUT_BYTES {
-                    return Ok(outcomes);
-                }
-                continue;
+        let mut passed = Passed::default();
+        let alone = self.alone.min(entries.len());
+        let (broke, rest) = entries.split_at(alone);
+        self.one_by_one(broke, &mut passed);
+        for range in batches(rest, self.limit) {
+            if passed.is_full() {
+                break;
             }
-            // A guest broke: each alone, so that only who breaks it suffers.
-            for entry in entries {
-                let outcome = self.alone(entry);
-                bytes += outcome.bytes();
-                outcomes.push(outcome);
-                if bytes >= OUT_BYTES {
-                    return Ok(outcomes);
-                }
+            let entries = &rest[range];
+            self.prepare(&entries[0].letter)?;
+            match entries.len() {
+                1 => self.one_by_one(entries, &mut passed),
+                _ => match self.attempt(entries) {
+                    Ok(outcomes) => passed.add(outcomes),
+                    // Each alone, so that only who breaks the guest suffers.
+                    Err(_) => self.one_by_one(entries, &mut passed),
+                },
             }
         }
-        Ok(outcomes)
+        Ok(passed.outcomes)
+    }
+
+    /// Letters by themselves, until there's enough of what came of them.
+    fn one_by_one(&mut self, entries: &[Entry], passed: &mut Passed) {
+        self.alone = entries.len();
+        for entry in entries {
+            if passed.is_full() {
+                break;
+            }
+            let outcome = self.alone(entry);
+            passed.add(vec![outcome]);
+            self.alone -= 1;
+        }
     }
 
     /// Has the keys that the ids of a letter's partition are drawn from.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use console::Term;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::super::run::until_signal;
@@ -254,7 +254,11 @@ impl Progress {
         if !Term::stderr().is_term() {
             return Progress::Lines(Instant::now());
         }
-        let bar = ProgressBar::new(0);
+        Progress::bar(ProgressDrawTarget::stderr())
+    }
+
+    fn bar(target: ProgressDrawTarget) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(0), target);
         let template = "{wide_bar} {human_pos} of {human_len} records, {msg} replayed, {eta} to go";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
@@ -287,5 +291,85 @@ impl Progress {
         if let Progress::Bar(bar) = self {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal that keeps what's written to it, with `<` where a line is cleared.
+    #[derive(Clone, Debug, Default)]
+    struct Screen(Arc<Mutex<String>>);
+
+    impl Screen {
+        fn write(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+    }
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            100
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.write("<")
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_says_how_far_it_is_and_goes() {
+        let screen = Screen::default();
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let mut progress = Progress::bar(target);
+        progress.show(1_000, 4_000, 700);
+        let shown = screen.0.lock().unwrap().clone();
+        let line = shown.rsplit('<').next().unwrap_or_default();
+        assert!(
+            line.contains(" 1,000 of 4,000 records, 700 replayed, "),
+            "{shown:?}"
+        );
+        // A quarter of the bar.
+        let (bar, _) = line.split_once(' ').unwrap_or_default();
+        let done = bar.chars().filter(|&it| it == '=').count();
+        assert!(done > 0 && line.contains('>'), "{shown:?}");
+        progress.end();
+        let shown = screen.0.lock().unwrap().clone();
+        assert!(shown.ends_with('<'), "{shown:?}");
     }
 }
