@@ -10,7 +10,7 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, Timestamp};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
@@ -314,6 +314,33 @@ impl Topic {
             _ => None,
         };
         (0..self.partitions).map(offset).collect()
+    }
+
+    /// Sets a group without members back to the beginning, as `kafka-consumer-groups --reset-offsets --to-earliest` does.
+    #[track_caller]
+    pub fn set_back(&self, group: &str) {
+        let consumer: BaseConsumer = must(self.client_config().set("group.id", group).create());
+        eventually(
+            &format!("{group} to be set back"),
+            MINUTE,
+            || match consumer.commit(&self.list(Offset::Offset(0)), CommitMode::Sync) {
+                Err(error) if is_coordinator_on_its_way(&error) => None,
+                result => Some(must(result)),
+            },
+        );
+    }
+
+    /// Deletes a group of the tests' broker, with all that it has committed.
+    #[track_caller]
+    pub fn forget(group: &str) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker().bootstrap());
+        let admin: AdminClient<DefaultClientContext> = must(config.create());
+        for result in block_on(admin.delete_groups(&[group], &AdminOptions::new())) {
+            if let Err((name, code)) = result {
+                panic!("can't delete the group {name}: {code}");
+            }
+        }
     }
 
     /// Each partition's end: the offset that its next record gets.

@@ -454,3 +454,33 @@ fn the_dead_letter_topic_may_not_be_written() {
     assert_eq!(texts(&sized.dead[1].consume())[0], "refuse:no");
     few_complaints(&weir.log(), 14);
 }
+
+#[test]
+fn the_dead_letter_topic_is_deleted_and_made_again() {
+    let scratch = Scratch::new();
+    let sized = Sized::new(None);
+    let mut weir = sized.start(&scratch);
+    sized.dead.iter().for_each(Topic::delete);
+    let verbs = ["keep 1", "refuse:no", "keep 2"];
+    let records = verbs.map(|verb| Record::new(None, Some(verb.as_bytes())));
+    sized.input.produce(records);
+    for dead in &sized.dead {
+        weir.wait_log(&[&format!("there is no topic \"{dead}\"; create it")]);
+    }
+    weir.wait_not_ready(&["exact: ", "least: "]);
+    for dead in &sized.dead {
+        dead.create_again();
+        dead.alter("max.message.bytes", "2097152");
+    }
+    for pipeline in &sized.pipelines {
+        weir.wait_done(&sized.input, pipeline.group());
+    }
+    weir.wait_ready();
+    assert_eq!(weir.terminate(), Some(0));
+    let [exact, least] = sized.outputs.each_ref().map(|it| texts(&it.consume()));
+    assert_eq!(exact, ["keep 1", "keep 2"]);
+    assert_eq!(least.last().map(String::as_str), Some("keep 2"));
+    assert_eq!(texts(&sized.dead[0].consume()), ["refuse:no"]);
+    assert_eq!(texts(&sized.dead[1].consume())[0], "refuse:no");
+    few_complaints(&weir.log(), 14);
+}

@@ -143,24 +143,62 @@ pub(super) fn check_groups(pipelines: &[Built], problems: &mut Problems) {
     }
 }
 
-/// Brokers keep transactions by a name that is made of group and pipeline: `a` and `b-c` make the same as `a-b` and `c`.
-pub(super) fn check_transaction_names(pipelines: &[Built], problems: &mut Problems) {
-    let mut names: BTreeMap<String, &str> = BTreeMap::new();
-    for Built { pipeline, .. } in pipelines {
-        if pipeline.delivery != Delivery::ExactlyOnce {
-            continue;
-        }
-        let name = format!("{}-{}", pipeline.group, pipeline.name);
-        if let Some(other) = names.insert(name, &pipeline.name) {
-            problems.at(
-                pipeline.line,
-                format!(
-                    "the groups and names of pipelines \"{other}\" and \"{}\" make the same \"transactional.id\", and they would shut each other out; give one another \"group\"",
-                    pipeline.name
-                ),
-            );
+/// What was replayed of a pipeline's dead letters is kept in a group of its own.
+pub(super) fn check_replay_groups(pipelines: &[Built], problems: &mut Problems) {
+    for Built {
+        pipeline: replayed, ..
+    } in pipelines.iter().filter(|it| has_replays(it))
+    {
+        let name = replayed.replay_group();
+        for Built { pipeline, .. } in pipelines {
+            if pipeline.group == name {
+                problems.at(
+                    pipeline.line,
+                    format!(
+                        "the group of pipeline \"{}\", \"{name}\", is the one that keeps which dead letters of pipeline \"{}\" were replayed; give one another \"group\"",
+                        pipeline.name, replayed.name
+                    ),
+                );
+            }
         }
     }
+}
+
+/// Brokers keep transactions by a name that is made of group and pipeline: `a` and `b-c` make the same as `a-b` and `c`.
+/// Replays have transactions whatever the delivery is, under names that no worker has.
+pub(super) fn check_transaction_names(pipelines: &[Built], problems: &mut Problems) {
+    let is_exact = |it: &Built| it.pipeline.delivery == Delivery::ExactlyOnce;
+    let (mut workers, mut replays) = (BTreeMap::new(), BTreeMap::new());
+    for built in pipelines {
+        let pipeline = &built.pipeline;
+        let of_workers = is_exact(built).then(|| name_transactions(pipeline, &mut workers));
+        let of_replays = has_replays(built).then(|| name_transactions(pipeline, &mut replays));
+        let (other, what) = match (of_workers.flatten(), of_replays.flatten()) {
+            (Some(other), _) => (other, ""),
+            (None, Some(other)) => (other, " for replays of dead letters"),
+            (None, None) => continue,
+        };
+        problems.at(
+            pipeline.line,
+            format!(
+                "the groups and names of pipelines \"{other}\" and \"{}\" make the same \"transactional.id\"{what}, and they would shut each other out; give one another \"group\"",
+                pipeline.name
+            ),
+        );
+    }
+}
+
+/// Adds the name of a pipeline's transactions, and gives the pipeline that has it already.
+fn name_transactions<'a>(
+    pipeline: &'a Pipeline,
+    names: &mut BTreeMap<String, &'a str>,
+) -> Option<&'a str> {
+    let name = format!("{}-{}", pipeline.group, pipeline.name);
+    names.insert(name, &pipeline.name)
+}
+
+fn has_replays(built: &Built) -> bool {
+    built.pipeline.dead_letter.is_some()
 }
 
 /// What is written must not be an input of the same cluster.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use super::across::{
-    Built, Written, check_drain, check_groups, check_loops, check_servers, check_transaction_names,
-    check_transactions,
+    Built, Written, check_drain, check_groups, check_loops, check_replay_groups, check_servers,
+    check_transaction_names, check_transactions,
 };
 use super::bounds::{bounded_count, bounded_duration, bounded_size};
 use super::document::{Problems, Text};
@@ -70,6 +70,7 @@ pub(super) fn build(
         .collect();
     check_servers(&pipelines, problems);
     check_groups(&pipelines, problems);
+    check_replay_groups(&pipelines, problems);
     check_transaction_names(&pipelines, problems);
     check_loops(&pipelines, problems);
     Some(Config {

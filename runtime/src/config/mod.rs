@@ -100,6 +100,13 @@ pub struct Pipeline {
     pub delivery: Delivery,
 }
 
+impl Pipeline {
+    /// The group that keeps which of its dead letters were replayed. It never has members.
+    pub fn replay_group(&self) -> String {
+        format!("{}-replay", self.group)
+    }
+}
+
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {

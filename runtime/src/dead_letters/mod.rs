@@ -1,10 +1,11 @@
 //! A pipeline's dead letters, seen from outside: which there are, which were replayed, and how they are.
 //!
 //! - `filter`: which of them are meant.
-//! - `progress`: which were replayed, as their group keeps it.
+//! - `progress`: which were replayed, as their group keeps it; `mark`, as the topic itself does.
 //! - `replay`: each letter's way, once: `passage` says what would be written, `post` writes it.
 
 mod filter;
+mod mark;
 mod passage;
 mod post;
 mod progress;
@@ -19,11 +20,12 @@ use anyhow::{Context, Result, ensure};
 use crate::cluster;
 use crate::config;
 use crate::io::ReadLimit;
-use crate::kafka::{Admin, Reader, admin_settings, reader_settings};
+use crate::kafka::{Admin, Noted, Reader, admin_settings, reader_settings};
 use crate::letter::{self, Letter};
 use crate::record::Batch;
 
 pub use filter::Filter;
+pub use mark::Mark;
 pub use passage::{Back, Failure, Fate, Passage, Through};
 pub use post::Post;
 pub use progress::Progress;
@@ -43,7 +45,15 @@ pub struct DeadLetters {
     pipeline: String,
     group: String,
     reader: Reader,
-    partitions: Vec<Partition>,
+    topic_id: [u8; 16],
+    partitions: Vec<Looked>,
+}
+
+/// What was asked about a partition.
+struct Looked {
+    offsets: Range<u64>,
+    /// As the group has it, or as the last mark does; `None` until marks were looked for.
+    progress: Option<Progress>,
 }
 
 /// One partition of a dead letter topic.
@@ -81,13 +91,10 @@ pub enum Found {
     Letter(Box<Entry>),
     /// A letter of another pipeline, whose name this is.
     Others(String),
-    /// A record that is no dead letter of Weir's.
+    /// What a replay left, this pipeline's or another's.
+    Mark(Mark),
+    /// A record that is neither.
     Foreign,
-}
-
-/// The group that keeps which dead letters of a pipeline were replayed.
-pub fn replay_group(pipeline: &config::Pipeline) -> String {
-    format!("{}-replay", pipeline.group)
 }
 
 impl DeadLetters {
@@ -101,12 +108,13 @@ impl DeadLetters {
         let admin = Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?;
         let found = admin.topics(&[topic.to_string()])?;
         let found = found.into_iter().next().context("no answer")??;
-        let group = replay_group(pipeline);
+        let group = pipeline.replay_group();
         let reader = Reader::new(&reader_settings(&user, &group)?, topic, PATIENCE)?;
         let mut letters = DeadLetters {
             pipeline: pipeline.name.clone(),
             group,
             reader,
+            topic_id: found.id,
             partitions: Vec::new(),
         };
         letters.look(found.partitions)?;
@@ -123,9 +131,26 @@ impl DeadLetters {
         &self.group
     }
 
-    /// The partitions, as they were when this was made or last refreshed.
-    pub fn partitions(&self) -> &[Partition] {
-        &self.partitions
+    /// How many partitions the topic had when this was made.
+    pub fn partitions(&self) -> i32 {
+        self.partitions.len() as i32
+    }
+
+    /// A partition, one of [`partitions`](DeadLetters::partitions), as it was when this was made or last refreshed. If its
+    /// group has no offset, all of it is read to find what the last replay left.
+    pub fn partition(&mut self, number: i32) -> Result<Partition> {
+        let looked = &self.partitions[number as usize];
+        let offsets = looked.offsets.clone();
+        let progress = match &looked.progress {
+            Some(progress) => progress.clone(),
+            None => {
+                let progress = self.last_mark(number, offsets.clone())?;
+                self.check(number, &offsets, &progress)?;
+                self.partitions[number as usize].progress = Some(progress.clone());
+                progress
+            }
+        };
+        Ok(Partition { offsets, progress })
     }
 
     /// Asks again which letters there are, and which were replayed.
@@ -137,29 +162,55 @@ impl DeadLetters {
         // The group first: what it says is never beyond an end that is asked for later.
         let committed = self.reader.committed(partitions)?;
         let bounds = self.reader.bounds(partitions)?;
-        let topic = self.reader.topic().clone();
         let mut looked = Vec::with_capacity(partitions);
         for (number, (offsets, noted)) in bounds.into_iter().zip(committed).enumerate() {
-            let progress = match noted {
-                None => Progress::default(),
-                Some(noted) => Progress::read(noted.offset, &noted.note).with_context(|| {
-                    format!(
-                        "what group {:?} has noted of {topic}/{number} can't be read",
-                        self.group
-                    )
-                })?,
-            };
-            ensure!(
-                progress.offset() <= offsets.end,
-                "group {:?} has replayed {topic}/{number} up to offset {}, and it ends at {}: the topic was made anew; \
-                 delete the group's offsets (`kafka-consumer-groups --delete-offsets`)",
-                self.group,
-                progress.offset(),
-                offsets.end
-            );
-            looked.push(Partition { offsets, progress });
+            let read = |it: Noted| Progress::read(it.offset, &it.note);
+            let progress = noted.map(read).transpose().with_context(|| {
+                format!(
+                    "what group {:?} has noted of {}/{number} can't be read",
+                    self.group,
+                    self.topic()
+                )
+            })?;
+            if let Some(progress) = &progress {
+                self.check(number as i32, &offsets, progress)?;
+            }
+            looked.push(Looked { offsets, progress });
         }
         self.partitions = looked;
+        Ok(())
+    }
+
+    /// What the last replay left in a partition; nothing was replayed if there's no mark.
+    fn last_mark(&mut self, partition: i32, offsets: Range<u64>) -> Result<Progress> {
+        let (group, topic_id) = (self.group.clone(), self.topic_id);
+        let topic = self.topic().clone();
+        let mut last = Progress::default();
+        let visit = &mut |offset, found| {
+            if let Found::Mark(mark) = found {
+                let progress = mark.progress(&group, &topic_id).with_context(|| {
+                    format!("the mark of a replay in {topic} at {partition}:{offset} can't be read")
+                })?;
+                if let Some(progress) = progress {
+                    last = progress;
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let _ = self.scan(partition, offsets, visit)?;
+        Ok(last)
+    }
+
+    fn check(&self, partition: i32, offsets: &Range<u64>, progress: &Progress) -> Result<()> {
+        ensure!(
+            progress.offset() <= offsets.end,
+            "group {:?} has replayed {}/{partition} up to offset {}, and it ends at {}: the topic was made anew; \
+             delete the group's offsets (`kafka-consumer-groups --delete-offsets`)",
+            self.group,
+            self.topic(),
+            progress.offset(),
+            offsets.end
+        );
         Ok(())
     }
 
@@ -206,12 +257,20 @@ impl Entry {
 
     /// Bytes of key, value and headers.
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.iter();
-        let headers = headers.map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
-        self.key.as_ref().map_or(0, Vec::len)
-            + self.value.as_ref().map_or(0, Vec::len)
-            + headers.sum::<usize>()
+        content_bytes(&self.key, &self.value, &self.headers)
     }
+}
+
+/// Bytes of key, value and headers.
+fn content_bytes(
+    key: &Option<Vec<u8>>,
+    value: &Option<Vec<u8>>,
+    headers: &[(Vec<u8>, Option<Vec<u8>>)],
+) -> usize {
+    let length = |it: &Option<Vec<u8>>| it.as_ref().map_or(0, Vec::len);
+    let headers = headers.iter();
+    let headers = headers.map(|(name, value)| name.len() + length(value));
+    length(key) + length(value) + headers.sum::<usize>()
 }
 
 /// What a replay to the record's topic counted.
@@ -225,7 +284,8 @@ fn sent_back((name, value): &(Vec<u8>, Option<Vec<u8>>)) -> Option<u32> {
 fn find(batch: &Batch, index: usize, headers: Range<usize>, pipeline: &str) -> Found {
     let headers: Vec<(&[u8], Option<&[u8]>)> = batch.headers.range(headers).collect();
     let Some((letter, own)) = Letter::read(&headers) else {
-        return Found::Foreign;
+        let mark = Mark::read(&headers, batch.values.get(index));
+        return mark.map_or(Found::Foreign, Found::Mark);
     };
     if letter.pipeline != pipeline {
         return Found::Others(letter.pipeline);

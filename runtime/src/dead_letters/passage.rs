@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use chrono::Utc;
 
-use super::Entry;
+use super::{Entry, content_bytes};
 use crate::chain::{Chain, IdKeys, Processed, Unprocessed, Version};
 use crate::cluster::{self, Cluster, Topic};
 use crate::config::{self, Partitioning, Policy};
@@ -73,6 +73,15 @@ pub struct Outcome {
     pub parcels: Vec<Parcel>,
 }
 
+impl Outcome {
+    /// Bytes of what's written.
+    fn bytes(&self) -> usize {
+        let parcels = self.parcels.iter();
+        let bytes = |it: &Parcel| content_bytes(&it.key, &it.value, &it.headers);
+        parcels.map(bytes).sum()
+    }
+}
+
 /// Where letters go.
 pub enum Passage {
     /// Through the chain to the outputs.
@@ -92,7 +101,8 @@ impl Passage {
         topics
     }
 
-    /// What becomes of letters of one partition of the dead letter topic, in order: one outcome for each.
+    /// What becomes of letters of one partition of the dead letter topic, in order: one outcome for each, until they come to
+    /// [`OUT_BYTES`]. Those that are left are for the next call.
     pub fn pass(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>> {
         match self {
             Passage::Chain(through) => through.pass(entries),
@@ -110,6 +120,9 @@ impl Passage {
     }
 }
 
+/// Bytes that come of letters at which no more of them are passed on at once. One call of a guest may bring more.
+const OUT_BYTES: usize = 4 << 20;
+
 /// The way through a chain.
 pub struct Through {
     chain: Chain,
@@ -121,6 +134,26 @@ pub struct Through {
     topics: Admin,
     topic_ids: HashMap<String, [u8; 16]>,
     keys: HashMap<(String, i32), IdKeys>,
+    /// Of the next letters, those that broke a guest with others, and go alone.
+    alone: usize,
+}
+
+/// What came of letters so far.
+#[derive(Default)]
+struct Passed {
+    outcomes: Vec<Outcome>,
+    bytes: usize,
+}
+
+impl Passed {
+    fn add(&mut self, outcomes: Vec<Outcome>) {
+        self.bytes += outcomes.iter().map(Outcome::bytes).sum::<usize>();
+        self.outcomes.extend(outcomes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= OUT_BYTES
+    }
 }
 
 struct Rule {
@@ -153,27 +186,45 @@ impl Through {
             topics: Admin::new(&admin_settings(&user)?, cluster::TIMEOUT)?,
             topic_ids: HashMap::new(),
             keys: HashMap::new(),
+            alone: 0,
         })
     }
 
     fn pass(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::with_capacity(entries.len());
-        for range in batches(entries, self.limit) {
-            let entries = &entries[range];
-            self.prepare(&entries[0].letter)?;
-            if entries.len() > 1
-                && let Ok(batch) = self.attempt(entries)?
-            {
-                outcomes.extend(batch);
-                continue;
+        let mut passed = Passed::default();
+        let alone = self.alone.min(entries.len());
+        let (broke, rest) = entries.split_at(alone);
+        self.one_by_one(broke, &mut passed)?;
+        for range in batches(rest, self.limit) {
+            if passed.is_full() {
+                break;
             }
-            // A guest broke: each alone, so that only who breaks it suffers.
-            for entry in entries {
-                let outcome = self.alone(entry)?;
-                outcomes.push(outcome);
+            let entries = &rest[range];
+            self.prepare(&entries[0].letter)?;
+            match entries.len() {
+                1 => self.one_by_one(entries, &mut passed)?,
+                _ => match self.attempt(entries)? {
+                    Ok(outcomes) => passed.add(outcomes),
+                    // Each alone, so that only who breaks the guest suffers.
+                    Err(_) => self.one_by_one(entries, &mut passed)?,
+                },
             }
         }
-        Ok(outcomes)
+        Ok(passed.outcomes)
+    }
+
+    /// Letters by themselves, until there's enough of what came of them.
+    fn one_by_one(&mut self, entries: &[Entry], passed: &mut Passed) -> Result<()> {
+        self.alone = entries.len();
+        for entry in entries {
+            if passed.is_full() {
+                break;
+            }
+            let outcome = self.alone(entry)?;
+            passed.add(vec![outcome]);
+            self.alone -= 1;
+        }
+        Ok(())
     }
 
     /// Has the keys that the ids of a letter's partition are drawn from.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, bail};
+use chrono::Utc;
 
 use super::passage::Parcel;
 use super::progress::{NOTE_MAX, Progress};
-use super::{Passage, replay_group};
+use super::{DeadLetters, Passage, mark};
 use crate::cluster;
 use crate::config;
 use crate::io::{
@@ -30,6 +31,9 @@ pub struct Post {
     pipeline: String,
     group: String,
     topic: Arc<str>,
+    topic_id: [u8; 16],
+    /// The dead letter topic among the topics that the sink writes to.
+    dead_letters: usize,
     /// The transaction's number, which its records are tagged with: deliveries of an aborted one may come in the next.
     number: u64,
 }
@@ -71,7 +75,11 @@ impl From<Error> for Unposted {
 impl Post {
     /// A producer for what a passage writes. It takes the place of any other replay of the pipeline, whose transaction has
     /// ended when this returns: what was replayed is to be looked up after this.
-    pub fn open(pipeline: &config::Pipeline, passage: &Passage, topic: &Arc<str>) -> Result<Post> {
+    pub fn open(
+        pipeline: &config::Pipeline,
+        passage: &Passage,
+        letters: &DeadLetters,
+    ) -> Result<Post> {
         let waker = Waker::new()?;
         let topics = passage.topics(pipeline);
         let user = cluster::pairs(&pipeline.producer);
@@ -82,8 +90,10 @@ impl Post {
             sink: KafkaSink::new(&settings, &topics, &waker)?.bounded(&sizes),
             waker,
             pipeline: pipeline.name.clone(),
-            group: replay_group(pipeline),
-            topic: topic.clone(),
+            group: letters.group().to_string(),
+            topic: letters.topic().clone(),
+            topic_id: letters.topic_id,
+            dead_letters: topics.len() - 1,
             number: 0,
         };
         post.finish("opening the producer", |sink| sink.open(TICK))
@@ -102,24 +112,29 @@ impl Post {
         /// (librdkafka 2.12.1), and the one after that goes well.
         const TRIES: usize = 3;
         let noted = self.note(partition, progress)?;
+        let mark = self.mark(partition, progress)?;
         for _ in 1..TRIES {
-            match self.attempt(letters.clone(), &noted) {
+            match self.attempt(letters.clone(), &mark, &noted) {
                 Err(Unposted::Lost(why)) => tracing::info!("once more: {why:#}"),
                 result => return result,
             }
         }
-        self.attempt(letters, &noted)
+        self.attempt(letters, &mark, &noted)
     }
 
     /// Writes and commits in one transaction, or rolls it back.
     fn attempt<'a>(
         &mut self,
         letters: impl Iterator<Item = &'a [Parcel]>,
+        mark: &Parcel,
         noted: &[(TopicPartition, Noted)],
     ) -> Result<(), Unposted> {
         self.number += 1;
         self.sink.begin().map_err(|why| self.explain(why))?;
-        let Err(unposted) = self.send_all(letters).and_then(|()| self.commit(noted)) else {
+        let Err(unposted) = self
+            .send_all(letters, mark)
+            .and_then(|()| self.commit(noted))
+        else {
             return Ok(());
         };
         let aborted = self.finish("aborting", |sink| sink.abort(TICK));
@@ -152,14 +167,29 @@ impl Post {
         Ok([(id, Noted { offset, note })])
     }
 
+    /// The same for the topic, which keeps it for as long as the letters.
+    fn mark(&self, partition: i32, progress: &Progress) -> Result<Parcel> {
+        let (output, now) = (self.dead_letters, Utc::now().timestamp_millis());
+        mark::parcel(
+            output,
+            partition,
+            &self.group,
+            &self.topic_id,
+            progress,
+            now,
+        )
+    }
+
     fn send_all<'a>(
         &mut self,
         letters: impl Iterator<Item = &'a [Parcel]>,
+        mark: &Parcel,
     ) -> Result<(), Unposted> {
         let mut flight = Flight::default();
         let sent = letters
             .flatten()
-            .try_for_each(|parcel| self.send(parcel, &mut flight));
+            .try_for_each(|parcel| self.send(parcel, &mut flight))
+            .and_then(|()| self.send(mark, &mut flight));
         match sent {
             Err(Unposted::Refused(why)) => return Err(Unposted::Refused(why)),
             Err(_) => self.sink.purge(),

@@ -9,7 +9,7 @@ use anyhow::{Error, Result, anyhow, bail};
 use super::passage::{Failure, Fate, Outcome, Passage};
 use super::post::{Post, Unposted};
 use super::progress::Walk;
-use super::{DeadLetters, Entry, Filter, Found};
+use super::{DeadLetters, Entry, Filter, Found, Partition};
 use crate::letter::Class;
 
 /// Letters of one transaction at most: what a replay that's killed does again.
@@ -99,7 +99,9 @@ pub fn replay(
     report: &mut Report,
     show: &mut dyn FnMut(Seen<'_>) -> Result<()>,
 ) -> Result<()> {
-    let partitions = letters.partitions().to_vec();
+    let partitions: Vec<Partition> = (0..letters.partitions())
+        .map(|number| letters.partition(number))
+        .collect::<Result<_>>()?;
     let mut walks: Vec<Walk> = Vec::with_capacity(partitions.len());
     for partition in &partitions {
         let mut walk = Walk::new(partition.progress.clone());
@@ -107,7 +109,7 @@ pub fn replay(
         walk.pass(partition.offsets.start);
         walks.push(walk);
     }
-    let left = |(walk, partition): (&Walk, &super::Partition)| partition.offsets.end - walk.at();
+    let left = |(walk, partition): (&Walk, &Partition)| partition.offsets.end - walk.at();
     let mut run = Run {
         total: walks.iter().zip(&partitions).map(left).sum(),
         gone: 0,
@@ -125,6 +127,7 @@ pub fn replay(
             at = offset + 1;
             match found {
                 Found::Others(pipeline) => *run.report.others.entry(pipeline).or_default() += 1,
+                Found::Mark(_) => {}
                 Found::Foreign => run.report.foreign += 1,
                 Found::Letter(entry) => {
                     let is_done = partition.progress.is_done(offset);
@@ -212,18 +215,39 @@ impl Run<'_, '_> {
     /// Replays the chunk's letters and empties it.
     fn finish(&mut self, partition: i32, walk: &mut Walk, chunk: &mut Chunk) -> Result<()> {
         let Chunk { steps, entries, .. } = std::mem::take(chunk);
-        // The chain first: nobody knows how long it takes, and a transaction has its time.
-        let mut outcomes = self.job.passage.pass(&entries)?;
+        let (mut steps, mut entries) = (&steps[..], &entries[..]);
+        loop {
+            // The chain first: nobody knows how long it takes, and a transaction has its time.
+            let outcomes = self.job.passage.pass(entries)?;
+            let (now, later) = entries.split_at(outcomes.len());
+            let count = before(steps, now.len()).len();
+            self.write(partition, walk, &steps[..count], now, outcomes)?;
+            if later.is_empty() {
+                return Ok(());
+            }
+            (steps, entries) = (&steps[count..], later);
+        }
+    }
+
+    /// Writes what came of letters.
+    fn write(
+        &mut self,
+        partition: i32,
+        walk: &mut Walk,
+        steps: &[Step],
+        entries: &[Entry],
+        mut outcomes: Vec<Outcome>,
+    ) -> Result<()> {
         let halt = outcomes
             .iter()
             .position(|it| matches!(it.fate, Fate::Halt(_)));
         let count = halt.unwrap_or(entries.len());
-        let steps = before(&steps, count);
+        let steps = before(steps, count);
         let news = outcomes[..count].iter().any(is_done);
         let delivered = match &mut self.job.post {
             Some(post) if news => {
                 let mut whole = walk.clone();
-                advance(&mut whole, steps, &entries, &outcomes);
+                advance(&mut whole, steps, entries, &outcomes);
                 let all = outcomes[..count].iter().map(|it| &it.parcels[..]);
                 post.deliver(all, partition, &whole.progress())
             }
@@ -231,7 +255,7 @@ impl Run<'_, '_> {
         };
         match delivered {
             Ok(()) => {
-                advance(walk, steps, &entries, &outcomes);
+                advance(walk, steps, entries, &outcomes);
                 for (entry, outcome) in entries.iter().zip(&outcomes[..count]) {
                     self.tell(entry, outcome)?;
                 }
@@ -239,7 +263,7 @@ impl Run<'_, '_> {
             Err(Unposted::Lost(why) | Unposted::Failed(why)) => return Err(why),
             // The brokers fail what was sent along with a refused record too: each by itself shows which one it is.
             Err(Unposted::Refused(_)) => {
-                self.one_by_one(partition, walk, steps, &entries, &mut outcomes)?;
+                self.one_by_one(partition, walk, steps, entries, &mut outcomes)?;
             }
         }
         match halt.map(|at| (&entries[at], &outcomes[at].fate)) {

@@ -29,10 +29,11 @@ pub fn list(args: &List) -> Result<()> {
         .number("replays")
         .text("state")
         .text("reason");
+    let mut left_out = 0_u64;
     let (mut count, limit) = (0, args.limit.map_or(u64::MAX, |it| it.get()));
     let mut passed = Passed::default();
-    let partitions = letters.partitions().to_vec();
-    for (number, partition) in partitions.iter().enumerate() {
+    for number in 0..letters.partitions() {
+        let partition = letters.partition(number)?;
         let visit = &mut |offset, found| {
             let entry = match found {
                 Found::Letter(entry) => entry,
@@ -43,6 +44,7 @@ pub fn list(args: &List) -> Result<()> {
             };
             let done = partition.progress.is_done(offset);
             if !filter.takes(&entry.letter) || args.pending && done {
+                left_out += 1;
                 return Ok(ControlFlow::Continue(()));
             }
             match args.json {
@@ -56,7 +58,7 @@ pub fn list(args: &List) -> Result<()> {
             })
         };
         if letters
-            .scan(number as i32, partition.offsets.clone(), visit)?
+            .scan(number, partition.offsets.clone(), visit)?
             .is_break()
         {
             break;
@@ -66,7 +68,14 @@ pub fn list(args: &List) -> Result<()> {
         table.lines(columns()).iter().try_for_each(say)?;
     }
     if !args.json && count == 0 {
-        say(format_args!("no dead letters in {}", letters.topic()))?;
+        let topic = letters.topic();
+        match left_out {
+            0 => say(format_args!("no dead letters in {topic}"))?,
+            some => say(format_args!(
+                "none of the dead letters in {topic} is meant: the options leave out {}",
+                text::count(some)
+            ))?,
+        }
     }
     passed.tell(letters.topic());
     Ok(())
@@ -79,8 +88,8 @@ pub fn count(args: &Count) -> Result<()> {
     // Pending and replayed.
     let mut counts: BTreeMap<(Class, Option<String>), [u64; 2]> = BTreeMap::new();
     let mut passed = Passed::default();
-    let partitions = letters.partitions().to_vec();
-    for (number, partition) in partitions.iter().enumerate() {
+    for number in 0..letters.partitions() {
+        let partition = letters.partition(number)?;
         let visit = &mut |offset, found| {
             match found {
                 Found::Letter(entry) if filter.takes(&entry.letter) => {
@@ -93,7 +102,7 @@ pub fn count(args: &Count) -> Result<()> {
             }
             Ok(ControlFlow::Continue(()))
         };
-        let _ = letters.scan(number as i32, partition.offsets.clone(), visit)?;
+        let _ = letters.scan(number, partition.offsets.clone(), visit)?;
     }
     let all = counts.values().fold([0, 0], |[pending, replayed], it| {
         [pending + it[0], replayed + it[1]]

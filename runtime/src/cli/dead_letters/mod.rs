@@ -89,7 +89,7 @@ struct Passed {
 impl Passed {
     fn note(&mut self, found: &Found) {
         match found {
-            Found::Letter(_) => {}
+            Found::Letter(_) | Found::Mark(_) => {}
             Found::Others(pipeline) => *self.others.entry(pipeline.clone()).or_default() += 1,
             Found::Foreign => self.foreign += 1,
         }

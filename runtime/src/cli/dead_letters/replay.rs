@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use console::Term;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::super::run::until_signal;
@@ -30,7 +30,7 @@ pub fn run(args: &Replay) -> Result<()> {
     config.pipelines.retain(|it| it.name == name);
     let stop = AtomicBool::new(false);
     let mut report = Report::default();
-    let mut failed = Vec::new();
+    let mut failed = Failed::default();
     let began = Instant::now();
     let done = until_signal(&stop, || {
         work(args, config, &stop, &mut report, &mut failed)
@@ -65,7 +65,7 @@ fn work(
     config: Config,
     stop: &AtomicBool,
     report: &mut Report,
-    failed: &mut Vec<Value>,
+    failed: &mut Failed,
 ) -> Result<String> {
     let (pipeline, passage) = match args.to_input {
         true => {
@@ -88,7 +88,7 @@ fn work(
     let post = match args.dry_run {
         true => None,
         false => {
-            let post = Post::open(&pipeline, &passage, letters.topic())?;
+            let post = Post::open(&pipeline, &passage, &letters)?;
             // Another replay may have gone on until just now.
             letters.refresh()?;
             Some(post)
@@ -106,13 +106,35 @@ fn work(
     let mut show = |seen: Seen<'_>| {
         match seen {
             Seen::At(at, total, report) => progress.show(at, total, report.replayed()),
-            Seen::Fate(entry, fate) => failed.extend(failure(entry, fate)),
+            Seen::Fate(entry, fate) => failed.note(entry, fate),
         }
         Ok(())
     };
     let replayed = replay(&mut letters, job, report, &mut show);
     progress.end();
     replayed.map(|()| topic)
+}
+
+/// Letters that aren't mended: the first ones, as programs are told of them, and how many there are besides.
+#[derive(Default)]
+struct Failed {
+    listed: Vec<Value>,
+    more: u64,
+}
+
+impl Failed {
+    /// What's held in memory, and what a person reads. All are in the dead letter topic again.
+    const LISTED: usize = 1_000;
+
+    fn note(&mut self, entry: &Entry, fate: &Fate) {
+        let Some(failure) = failure(entry, fate) else {
+            return;
+        };
+        match self.listed.len() < Failed::LISTED {
+            true => self.listed.push(failure),
+            false => self.more += 1,
+        }
+    }
 }
 
 /// What a program is told of a letter that isn't mended.
@@ -134,7 +156,7 @@ fn failure(entry: &Entry, fate: &Fate) -> Option<Value> {
     }))
 }
 
-fn tell(args: &Replay, report: &Report, failed: &[Value], time: Duration) -> Result<()> {
+fn tell(args: &Replay, report: &Report, failed: &Failed, time: Duration) -> Result<()> {
     let again: u64 = report.again.values().sum();
     if args.json {
         let left: Vec<Value> = report
@@ -147,10 +169,11 @@ fn tell(args: &Replay, report: &Report, failed: &[Value], time: Duration) -> Res
             "replayed": report.replayed(),
             "out": report.out, "records": report.records, "dropped": report.dropped,
             "to_input": report.back, "dead_letters": again, "skipped": report.skipped,
-            "filtered": report.filtered, "left": left, "failed": failed, "stopped": report.stopped,
+            "filtered": report.filtered, "left": left, "failed": failed.listed,
+            "failed_besides": failed.more, "stopped": report.stopped,
         }));
     }
-    if args.dry_run && !failed.is_empty() {
+    if args.dry_run && !failed.listed.is_empty() {
         let mut table = Table::new()
             .text("letter")
             .text("from")
@@ -158,7 +181,7 @@ fn tell(args: &Replay, report: &Report, failed: &[Value], time: Duration) -> Res
             .text("class")
             .text("transform")
             .text("reason");
-        for it in failed {
+        for it in &failed.listed {
             let from = &it["from"];
             let word = |value: &Value| value.as_str().unwrap_or_default().to_string();
             table.row([
@@ -176,6 +199,9 @@ fn tell(args: &Replay, report: &Report, failed: &[Value], time: Duration) -> Res
             ]);
         }
         table.lines(columns()).iter().try_for_each(say)?;
+        if failed.more > 0 {
+            say(format_args!("and {} more", text::count(failed.more)))?;
+        }
         say("")?;
     }
     let mut table = Table::new().text("what became of them").number("letters");
@@ -228,7 +254,11 @@ impl Progress {
         if !Term::stderr().is_term() {
             return Progress::Lines(Instant::now());
         }
-        let bar = ProgressBar::new(0);
+        Progress::bar(ProgressDrawTarget::stderr())
+    }
+
+    fn bar(target: ProgressDrawTarget) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(0), target);
         let template = "{wide_bar} {human_pos} of {human_len} records, {msg} replayed, {eta} to go";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
@@ -261,5 +291,85 @@ impl Progress {
         if let Progress::Bar(bar) = self {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
+    use super::*;
+
+    /// A terminal that keeps what's written to it, with `<` where a line is cleared.
+    #[derive(Clone, Debug, Default)]
+    struct Screen(Arc<Mutex<String>>);
+
+    impl Screen {
+        fn write(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+    }
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            100
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.write("<")
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_says_how_far_it_is_and_goes() {
+        let screen = Screen::default();
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let mut progress = Progress::bar(target);
+        progress.show(1_000, 4_000, 700);
+        let shown = screen.0.lock().unwrap().clone();
+        let line = shown.rsplit('<').next().unwrap_or_default();
+        assert!(
+            line.contains(" 1,000 of 4,000 records, 700 replayed, "),
+            "{shown:?}"
+        );
+        // A quarter of the bar.
+        let (bar, _) = line.split_once(' ').unwrap_or_default();
+        let done = bar.chars().filter(|&it| it == '=').count();
+        assert!(done > 0 && line.contains('>'), "{shown:?}");
+        progress.end();
+        let shown = screen.0.lock().unwrap().clone();
+        assert!(shown.ends_with('<'), "{shown:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::super::table::Table;
@@ -19,10 +19,12 @@ pub fn show(args: &Show) -> Result<()> {
     let mut letters = open(&args.whose)?;
     let (topic, place) = (letters.topic().clone(), args.place);
     let here = format!("{topic} at {}:{}", place.partition, place.offset);
-    let partition = letters.partitions().get(place.partition as usize);
-    let partition = partition
-        .with_context(|| format!("{topic} has no partition {}", place.partition))?
-        .clone();
+    ensure!(
+        place.partition < letters.partitions(),
+        "{topic} has no partition {}",
+        place.partition
+    );
+    let partition = letters.partition(place.partition)?;
     if !partition.offsets.contains(&place.offset) {
         bail!(
             "there's nothing in {here}: the partition has offsets {} to {}",
@@ -40,6 +42,11 @@ pub fn show(args: &Show) -> Result<()> {
         Some(Found::Letter(entry)) => entry,
         Some(Found::Others(pipeline)) => {
             bail!("the dead letter in {here} is pipeline {pipeline:?}'s")
+        }
+        Some(Found::Mark(_)) => {
+            bail!(
+                "the record in {here} is no dead letter: a replay left it, to know later what was replayed"
+            )
         }
         Some(Found::Foreign) => bail!("the record in {here} is no dead letter of Weir's"),
         None => bail!("there's no record in {here}"),

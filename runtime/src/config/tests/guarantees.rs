@@ -311,6 +311,54 @@ fn transactions_have_names_of_their_own() {
 }
 
 #[test]
+fn replays_have_names_of_their_own() {
+    let pipeline = |name: &str, group: &str, lines: &str| {
+        format!("[pipelines.{name}]\ngroup = '{group}'\ninput = 'a'\noutput = 'b'\n{lines}\n")
+    };
+    let kafka = "[kafka]\n'bootstrap.servers' = 'localhost:9092'\n";
+    let dead = "dead_letter = 'dead'";
+    let exact = "dead_letter = 'dead'\ndelivery = 'exactly-once'";
+    let both = |lines: &str, others: &str| {
+        [
+            kafka,
+            &pipeline("b-c", "a", lines),
+            &pipeline("c", "a-b", others),
+        ]
+        .concat()
+    };
+    // Workers and replays never have the same name.
+    good(&both(dead, ""));
+    good(&both(dead, "delivery = 'exactly-once'"));
+    check_all(
+        &both(dead, dead),
+        &[
+            r#"etc/weir.toml:8: the groups and names of pipelines "b-c" and "c" make the same "transactional.id" for replays of dead letters, and they would shut each other out; give one another "group""#,
+        ],
+    );
+    check_all(
+        &both(exact, exact),
+        &[
+            r#"etc/weir.toml:9: the groups and names of pipelines "b-c" and "c" make the same "transactional.id", and they would shut each other out; give one another "group""#,
+        ],
+    );
+    let group = |lines: &str| {
+        [
+            kafka,
+            &pipeline("p", "x-replay", ""),
+            &pipeline("q", "x", lines),
+        ]
+        .concat()
+    };
+    good(&group(""));
+    check_all(
+        &group(dead),
+        &[
+            r#"etc/weir.toml:3: the group of pipeline "p", "x-replay", is the one that keeps which dead letters of pipeline "q" were replayed; give one another "group""#,
+        ],
+    );
+}
+
+#[test]
 fn instances_and_members_have_names_that_kafka_takes() {
     check(
         "[kafka]",
