@@ -325,7 +325,10 @@ impl Topic {
             MINUTE,
             || match consumer.commit(&self.list(Offset::Offset(0)), CommitMode::Sync) {
                 Err(error) if is_coordinator_on_its_way(&error) => None,
-                result => Some(must(result)),
+                result => {
+                    must(result);
+                    Some(())
+                }
             },
         );
     }

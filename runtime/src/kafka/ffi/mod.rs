@@ -596,12 +596,15 @@ unsafe extern "C" fn log(
         };
         (name, text(facility), text(line))
     };
-    // What comes as an error, too, is told by whoever deals with it.
+    // What comes as an error, too, is told by whoever deals with it. So is why a producer ends with records in hand, and none
+    // of them counts as delivered.
     // syslog's levels: 3 is an error, 4 a warning, 5 a notice, 6 for information.
     match (facility.as_str(), level) {
-        ("FAIL" | "ERROR" | "TXNERR" | "FATAL" | "GETPID" | "ADDPARTS" | "ADDOFFSETS", _) => {
-            tracing::debug!(target: "kafka", client, facility, "{line}")
-        }
+        (
+            "FAIL" | "ERROR" | "TXNERR" | "FATAL" | "GETPID" | "ADDPARTS" | "ADDOFFSETS"
+            | "TERMINATE",
+            _,
+        ) => tracing::debug!(target: "kafka", client, facility, "{line}"),
         (_, ..=3) => tracing::error!(target: "kafka", client, facility, "{line}"),
         (_, 4) => tracing::warn!(target: "kafka", client, facility, "{line}"),
         (_, 5) => tracing::info!(target: "kafka", client, facility, "{line}"),
