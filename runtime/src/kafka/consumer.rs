@@ -1,7 +1,8 @@
 //! The source of a worker: a member of the consumer group, with a queue for each partition.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, anyhow, bail};
@@ -367,7 +368,7 @@ impl Source for KafkaSource {
                 code if code.is_none() => return Ok(()),
                 // An assignment takes librdkafka's threads a moment.
                 Code::STATE | Code::PREV_IN_PROGRESS if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(1));
+                    thread::sleep(Duration::from_millis(1));
                 }
                 code => bail!("can't go to offset {offset} of {partition}: {code}"),
             }
@@ -417,7 +418,34 @@ impl Source for KafkaSource {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.partitions.clear();
-        self.client.close_consumer(KafkaSource::CLOSE_TIMEOUT);
+        leave(&self.client);
+    }
+}
+
+/// Leaves the group, on a thread of its own: a consumer that closes while its group shares its partitions anew may never
+/// answer its last call (seen with librdkafka 2.12.1: `rd_kafka_assign` waits for ever), and is left alone then.
+fn leave(client: &Arc<Client>) {
+    /// Beside the time that it has itself.
+    const SLACK: Duration = Duration::from_secs(2);
+    let leaving = client.clone();
+    let (done, left) = mpsc::channel();
+    let thread = thread::Builder::new()
+        .name("leave".to_string())
+        .spawn(move || {
+            leaving.close_consumer(KafkaSource::CLOSE_TIMEOUT);
+            // Before whoever waits goes on, so that the client ends there and not here.
+            drop(leaving);
+            let _ = done.send(());
+        });
+    match thread {
+        Ok(thread) => match left.recv_timeout(KafkaSource::CLOSE_TIMEOUT + SLACK) {
+            Ok(()) => drop(thread.join()),
+            Err(_) => tracing::warn!(
+                target: "kafka",
+                "a consumer doesn't end, and is left alone; its group notices by its session's timeout"
+            ),
+        },
+        Err(_) => client.close_consumer(KafkaSource::CLOSE_TIMEOUT),
     }
 }
 

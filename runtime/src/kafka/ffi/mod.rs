@@ -440,13 +440,16 @@ impl Client {
             return;
         }
         // SAFETY: the client lives.
-        while unsafe { sys::rd_kafka_consumer_closed(self.as_ptr()) } == 0 {
+        let closed = || unsafe { sys::rd_kafka_consumer_closed(self.as_ptr()) } != 0;
+        while !closed() {
             let now = Instant::now();
             if now >= deadline {
                 return;
             }
             if let Some(ClientEvent::Assign(_) | ClientEvent::Revoke(_)) =
                 queue.poll((deadline - now).min(Duration::from_millis(100)))
+                // A consumer that has closed meanwhile doesn't answer any more.
+                && !closed()
             {
                 // A client that is closing has nothing left to take or to keep.
                 let _ = self.assign(None);
