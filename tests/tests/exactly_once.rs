@@ -135,7 +135,7 @@ fn what_a_killed_process_sent_is_seen_by_nobody_who_reads_committed_records() {
     // A pipeline behind it reads none of what was aborted.
     let next = Topic::create(1);
     let behind = Pipeline::new("behind", &output, &next)
-        .transform("all", "filter", "keep = \"true\"")
+        .transform("all", "filter", "config = { keep = \"true\" }")
         .set("delivery = \"exactly-once\"");
     let mut weir = Weir::start(&scratch, &config(&[&behind]));
     weir.wait_done(&output, behind.group());
