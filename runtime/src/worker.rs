@@ -185,7 +185,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if self.is_due() {
             match self.transaction {
                 None => self.commit(false).map_err(End::Failed)?,
-                Some(_) => self.commit_transaction(true)?,
+                Some(_) => self.commit_transaction()?,
             }
         }
         let mut busy = false;
@@ -453,7 +453,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 info!(pipeline, worker, partitions = %list(&ids), "assigned");
                 // What follows may wait for the brokers, and for others' transactions.
                 if self.transaction.as_ref().is_some_and(Transaction::is_begun) {
-                    self.commit_transaction(false)?;
+                    self.commit_transaction()?;
                 }
                 let mut topic_ids = HashMap::new();
                 for id in &ids {
@@ -484,7 +484,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     // It has been put out of the group, and comes back with the next assignment.
                     self.control.set_joined(false);
                 } else if self.transaction.is_some() {
-                    self.commit_transaction(false)?;
+                    self.commit_transaction()?;
                 } else {
                     self.drain(Some(&partitions))?;
                     if let Err(why) = self.commit(true) {

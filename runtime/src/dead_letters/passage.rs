@@ -102,7 +102,7 @@ impl Passage {
     }
 
     /// What becomes of letters of one partition of the dead letter topic, in order: one outcome for each, until they come to
-    /// [`OUT_BYTES`]. Those that are left are for the next call.
+    /// `OUT_BYTES`. Those that are left are for the next call.
     pub fn pass(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>> {
         match self {
             Passage::Chain(through) => through.pass(entries),
