@@ -55,6 +55,7 @@ impl Recoveries {
 pub fn findings(findings: &Findings) -> String {
     let lines = [
         ("in", findings.input),
+        ("of those, in twice by the brokers", findings.input_again),
         ("out, expected", findings.expected),
         ("lost", findings.lost),
         ("duplicated", findings.duplicated),
