@@ -154,7 +154,10 @@ impl Checker {
         match &mut self.offsets[entry.number as usize] {
             Some(_) => {
                 self.findings.input_again += 1;
-                self.again.entry(entry.number).or_default().push(seen.offset);
+                self.again
+                    .entry(entry.number)
+                    .or_default()
+                    .push(seen.offset);
             }
             place => *place = Some(seen.offset),
         }
@@ -296,7 +299,9 @@ impl Checker {
             && has(4, "weir.module", &mut |it| is_digest(it))
             && is(5, "weir.topic", &self.topic)
             && is(6, "weir.partition", &entry.partition.to_string())
-            && has(7, "weir.offset", &mut |it| offsets.any(|offset| offset == it))
+            && has(7, "weir.offset", &mut |it| {
+                offsets.any(|offset| offset == it)
+            })
             && has(8, "weir.time", &mut |it| {
                 chrono::DateTime::parse_from_rfc3339(it).is_ok()
             })
