@@ -20,10 +20,10 @@ use format_timestamp::FormatTimestamp;
 use redact::Redact;
 use route::Route;
 use rustix::time::{ClockId, clock_gettime};
-use weir::chain::{Chain, IdKeys, Version};
+use weir::chain::{Chain, IdKeys, Seen, Version};
 use weir::fake::{Generator, Subject};
 use weir::guest::{Compiler, Host, Limits, Module, Setup};
-use weir::ids::Base;
+use weir::ids::Names;
 use weir::record::Batch;
 use weir_guest::Transform;
 use weir_guest::bindings::{self, Batch as Columns, Output};
@@ -155,7 +155,7 @@ impl Sandbox {
     fn chain(&self, steps: &[Step]) -> Result<Sandboxed> {
         let versions = steps.iter().map(|step| self.version(step));
         let chain = Chain::new(&versions.collect::<Result<Vec<_>>>()?)?;
-        let keys = chain.id_keys(&[0; 16], "realstock", 0);
+        let keys = chain.id_keys("cluster", &[0; 16], "realstock", 0);
         Ok(Sandboxed { chain, keys })
     }
 
@@ -167,13 +167,19 @@ impl Sandbox {
             .context("build it with `cargo xtask guests`")?;
         Ok(Arc::new(Version {
             transform: name.to_owned(),
+            number: 1,
             module: Module::load(&self.host, &bytes, &limits).with_context(|| name.to_owned())?,
             setup: Setup {
                 config: config.to_owned(),
                 outputs: OUTPUTS.map(str::to_owned).into(),
             },
             limits,
-            ids: Some(Base::new("cluster", "bench", name, None)),
+            ids: Some(Names {
+                pipeline: "bench".to_owned(),
+                transform: name.to_owned(),
+                secret: None,
+            }),
+            seen: Seen::default(),
         }))
     }
 }

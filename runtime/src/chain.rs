@@ -1,45 +1,38 @@
 //! A pipeline's transforms, in order, on one worker. Knows guests and records, and nothing of Kafka.
 
+mod canary;
+mod version;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::{Context, Error, Result};
 
-use crate::guest::{Fault, Guest, Limits, Log, Module, Output, Setup, UNCHOSEN};
-use crate::ids::Base;
+use self::canary::Part;
+pub use self::canary::{Percent, Share, Unit};
+pub use self::version::{Seen, Sight, Version};
+use crate::guest::{Fault, Guest, Log, Output, UNCHOSEN, thread_cpu_time};
 use crate::letter::Class;
 use crate::record::{Batch, Kept, TimestampType};
-
-/// A version of a transform: a module and its config, with what the pipeline says about it.
-pub struct Version {
-    /// The transform's name in the pipeline.
-    pub transform: String,
-    /// The code.
-    pub module: Module,
-    /// The config, and the outputs that it may choose from.
-    pub setup: Setup,
-    /// What its guests may use.
-    pub limits: Limits,
-    /// What its ids are drawn from; `None` for fresh randomness with each batch (`ids = "random"`).
-    pub ids: Option<Base>,
-}
-
-impl Version {
-    /// Starts a guest, which takes the config.
-    pub fn guest(&self) -> Result<Guest> {
-        Guest::new(&self.module, &self.setup, &self.limits)
-            .with_context(|| format!("transform {:?}, module {:?}", self.transform, self.module))
-    }
-}
+use crate::shadow::Tap;
 
 /// The chain of one worker.
 pub struct Chain {
     steps: Vec<Step>,
 }
 
-struct Step {
+/// One transform: the version that runs, and what is tried beside it.
+pub struct Step {
+    active: Lane,
+    canary: Option<(Share, Lane)>,
+    tap: Option<Tap>,
+}
+
+/// A version, and the guest that runs it here.
+struct Lane {
     version: Arc<Version>,
-    guest: Guest,
+    /// `None` after a fault, or where none was brought: it's started with the next batch.
+    guest: Option<Guest>,
 }
 
 /// The id keys of one partition, one for each step of the chain.
@@ -56,7 +49,7 @@ pub struct Processed {
     pub take: Option<Vec<u32>>,
     /// The input records that failed, in the order of their offsets; nothing of them comes out.
     pub failed: Vec<Failed>,
-    /// What each step did.
+    /// What each version did that was given records.
     pub counts: Vec<Count>,
 }
 
@@ -67,15 +60,21 @@ pub struct Failed {
     pub offset: u64,
     /// The step that it failed in, from 0; `None` if all took it, and Kafka doesn't take what came of it.
     pub step: Option<usize>,
+    /// Whether it failed in the step's canary.
+    pub canary: bool,
     /// How.
     pub class: Class,
     /// Why.
     pub reason: String,
 }
 
-/// What one step did with the records of a batch.
+/// What a version did with the records of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
+    /// The step, from 0.
+    pub step: usize,
+    /// Whether it's the step's canary.
+    pub canary: bool,
     /// Records that went in.
     pub records_in: u64,
     /// Records that came out.
@@ -102,6 +101,8 @@ pub enum Unprocessed {
 pub struct Broken {
     /// The step, from 0.
     pub step: usize,
+    /// Whether it's the step's canary that broke.
+    pub canary: bool,
     /// How.
     pub fault: Fault,
     /// The offsets of the first and the last record of the batch.
@@ -119,37 +120,121 @@ impl Processed {
     }
 }
 
+impl Step {
+    /// A step that runs this version, with a guest of it if there's one.
+    pub fn new(version: Arc<Version>, guest: Option<Guest>) -> Step {
+        Step {
+            active: Lane { version, guest },
+            canary: None,
+            tap: None,
+        }
+    }
+
+    /// Has a share of the records go through another version, with a guest of it if there's one.
+    pub fn with_canary(self, share: Share, version: Arc<Version>, guest: Option<Guest>) -> Step {
+        Step {
+            canary: Some((share, Lane { version, guest })),
+            ..self
+        }
+    }
+
+    /// Offers what the step is given to a shadow.
+    pub fn with_tap(self, tap: Tap) -> Step {
+        Step {
+            tap: Some(tap),
+            ..self
+        }
+    }
+
+    fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
+        let canary = self.canary.as_mut().map(|(_, lane)| lane);
+        std::iter::once(&mut self.active).chain(canary)
+    }
+}
+
 impl Chain {
     /// Starts a guest for each version.
     pub fn new(versions: &[Arc<Version>]) -> Result<Chain> {
         let step = |version: &Arc<Version>| {
-            Ok(Step {
-                version: version.clone(),
-                guest: version.guest()?,
-            })
+            let guest = version.guest()?;
+            Ok(Step::new(version.clone(), Some(guest)))
         };
         Ok(Chain {
             steps: versions.iter().map(step).collect::<Result<_>>()?,
         })
     }
 
-    /// The versions, in order.
-    pub fn versions(&self) -> impl Iterator<Item = &Version> {
-        self.steps.iter().map(|step| &*step.version)
+    /// Starts a guest of each version that has none.
+    pub fn start_guests(&mut self) -> Result<()> {
+        for lane in self.steps.iter_mut().flat_map(Step::lanes) {
+            if lane.guest.is_none() {
+                lane.guest = Some(lane.version.guest()?);
+            }
+        }
+        Ok(())
     }
 
-    /// The id keys of a partition, to be made once.
-    pub fn id_keys(&self, topic_id: &[u8; 16], topic: &str, partition: i32) -> IdKeys {
+    /// A chain of these steps.
+    pub fn of(steps: Vec<Step>) -> Chain {
+        Chain { steps }
+    }
+
+    /// The active versions, in order.
+    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.steps.iter().map(|step| &*step.active.version)
+    }
+
+    /// The version that a record failed in, if it failed in one.
+    pub fn version_of(&self, failed: &Failed) -> Option<&Version> {
+        let step = self.steps.get(failed.step?)?;
+        match (&step.canary, failed.canary) {
+            (Some((_, lane)), true) => Some(&lane.version),
+            _ => Some(&step.active.version),
+        }
+    }
+
+    /// The version of the canary of a step, if it has one.
+    pub fn canary(&self, step: usize) -> Option<&Version> {
+        let (_, lane) = self.steps.get(step)?.canary.as_ref()?;
+        Some(&lane.version)
+    }
+
+    /// Takes over from another chain the guests of the versions that both have, where this one brings none.
+    pub fn inherit(&mut self, from: &mut Chain) {
+        let missing = self.steps.iter_mut().flat_map(Step::lanes);
+        for lane in missing.filter(|it| it.guest.is_none()) {
+            let mut lanes = from.steps.iter_mut().flat_map(Step::lanes);
+            if let Some(same) = lanes.find(|it| Arc::ptr_eq(&it.version, &lane.version)) {
+                lane.guest = same.guest.take();
+            }
+        }
+    }
+
+    /// Whether its id keys are another chain's too.
+    pub fn has_ids_of(&self, other: &Chain) -> bool {
+        self.versions()
+            .map(|it| &it.ids)
+            .eq(other.versions().map(|it| &it.ids))
+    }
+
+    /// The id keys of a partition, to be made once. `cluster` is the id of its cluster.
+    pub fn id_keys(
+        &self,
+        cluster: &str,
+        topic_id: &[u8; 16],
+        topic: &str,
+        partition: i32,
+    ) -> IdKeys {
         let key = |version: &Version| {
-            let base = version.ids.as_ref()?;
-            Some(base.key(topic_id, topic, partition))
+            let names = version.ids.as_ref()?;
+            Some(names.base(cluster).key(topic_id, topic, partition))
         };
         IdKeys(self.versions().map(key).collect())
     }
 
-    /// Passes a batch through all steps. `log` gets the guests' log lines with the step and the record's offset. Where the
-    /// batch is part of one that a guest broke on, `full` is how many records that had, and each guest gets a share of its
-    /// deadline; otherwise 0.
+    /// Passes a batch through all steps. `log` gets the guests' log lines with the record's offset. Where the batch is part
+    /// of one that a guest broke on, `full` is how many records that had, and each guest gets a share of its deadline;
+    /// otherwise 0.
     pub fn run(
         &mut self,
         input: &Batch,
@@ -167,35 +252,26 @@ impl Chain {
                 batch = Cow::Owned(batch.gather(&take));
             }
             if batch.is_empty() {
-                counts.push(Count::default());
-                continue;
+                break;
             }
-            let output = step.run(&batch, full, keys.0.get(index).copied().flatten());
-            let mut output = output.map_err(|why| match why {
-                Unrun::Fault(fault) => Unprocessed::Broken(Broken {
-                    step: index,
-                    fault,
-                    offsets: (batch.offsets[0], batch.offsets[batch.len() - 1]),
-                }),
-                Unrun::Host(cause) => Unprocessed::Host(cause),
-            })?;
-            for line in &output.logs {
-                log(&step.version, batch.offsets[line.index as usize], line);
+            let key = match keys.0.get(index).copied().flatten() {
+                Some(key) => key,
+                None => fresh_key().map_err(Unprocessed::Host)?,
+            };
+            if let Some(tap) = &step.tap {
+                tap.offer(&batch, &key);
             }
-            counts.push(count(&output, batch.len()));
-            if !output.refused.is_empty() {
-                let news = output.refused.drain(..).map(|(at, reason)| Failed {
-                    offset: batch.offsets[at as usize],
-                    step: Some(index),
-                    class: Class::Refused,
-                    reason,
-                });
-                failed.extend(news);
+            let mut notes = Notes {
+                step: index,
+                full,
+                failed: &mut failed,
+                counts: &mut counts,
+                log,
+            };
+            (batch, take) = step.run(batch, &key, &mut notes)?;
+            if !failed.is_empty() {
                 failed.sort_by_key(|it| it.offset);
                 failed.dedup_by_key(|it| it.offset);
-            }
-            (batch, take) = apply(batch, output);
-            if !failed.is_empty() {
                 take = without(&batch, take, &failed);
             }
         }
@@ -209,6 +285,71 @@ impl Chain {
             counts,
         })
     }
+}
+
+/// What is noted of a batch on its way through a step.
+struct Notes<'a> {
+    step: usize,
+    full: usize,
+    failed: &'a mut Vec<Failed>,
+    counts: &'a mut Vec<Count>,
+    log: &'a mut dyn FnMut(&Version, u64, &Log),
+}
+
+/// A batch, or the choice among its records.
+type Passed<'a> = (Cow<'a, Batch>, Option<Vec<u32>>);
+
+impl Step {
+    fn run<'a>(
+        &mut self,
+        batch: Cow<'a, Batch>,
+        key: &[u8; 32],
+        notes: &mut Notes<'_>,
+    ) -> Result<Passed<'a>, Unprocessed> {
+        let Some((share, canary)) = &mut self.canary else {
+            let output = self.active.run(&batch, false, key, notes)?;
+            return Ok(apply(batch, output));
+        };
+        match share.of(&batch) {
+            Part::None => {
+                let output = self.active.run(&batch, false, key, notes)?;
+                Ok(apply(batch, output))
+            }
+            Part::All => {
+                let output = canary.run(&batch, true, key, notes)?;
+                Ok(apply(batch, output))
+            }
+            Part::Some { ours, others } => {
+                let mut run = |lane: &mut Lane, is_canary, take: Vec<u32>| {
+                    let part = batch.gather(&take);
+                    let output = lane.run(&part, is_canary, key, notes)?;
+                    // Where each record that comes out stood in the batch.
+                    let from: Vec<u32> = output.take.iter().map(|&it| take[it as usize]).collect();
+                    let (part, choice) = apply(Cow::Owned(part), output);
+                    let part = match choice {
+                        Some(take) => part.gather(&take),
+                        None => part.into_owned(),
+                    };
+                    Ok::<_, Unprocessed>((part, from))
+                };
+                let kept = run(&mut self.active, false, others)?;
+                let tried = run(canary, true, ours)?;
+                Ok((Cow::Owned(merge(kept, tried)), None))
+            }
+        }
+    }
+}
+
+/// The records of two parts of a batch in the order of those that they come from.
+fn merge((one, from): (Batch, Vec<u32>), (other, other_from): (Batch, Vec<u32>)) -> Batch {
+    let all = one.followed_by(&other);
+    let mut order: Vec<(u32, u32)> = from.into_iter().chain(other_from).zip(0..).collect();
+    // What comes of one record is all in one part, and stays in its order.
+    order.sort_unstable();
+    let take: Vec<u32> = order.into_iter().map(|(_, index)| index).collect();
+    let mut batch = all.gather(&take);
+    batch.ordinals = ordinals(&batch.offsets);
+    batch
 }
 
 /// What's left of a choice without what came of failed records: an input comes out whole or not at all, so that one
@@ -229,36 +370,71 @@ fn without(batch: &Batch, take: Option<Vec<u32>>, failed: &[Failed]) -> Option<V
     }
 }
 
-/// Why a step didn't process a batch.
-enum Unrun {
-    Fault(Fault),
-    Host(Error),
-}
-
-impl Step {
-    fn run(&mut self, batch: &Batch, full: usize, key: Option<[u8; 32]>) -> Result<Output, Unrun> {
-        if !self.guest.is_live() {
+impl Lane {
+    /// Passes a batch through the guest, and notes what it did.
+    fn run(
+        &mut self,
+        batch: &Batch,
+        canary: bool,
+        key: &[u8; 32],
+        notes: &mut Notes<'_>,
+    ) -> Result<Output, Unprocessed> {
+        let version = &*self.version;
+        let mut guest = match self.guest.take() {
+            Some(guest) => guest,
             // It has begun before, with this config: no record is to blame.
-            let guest = self.version.guest().with_context(|| {
-                format!(
-                    "transform \"{}\": can't start its guest anew",
-                    self.version.transform
-                )
-            });
-            self.guest = guest.map_err(Unrun::Host)?;
-        }
-        let key = match key {
-            Some(key) => key,
-            None => fresh_key().map_err(Unrun::Host)?,
+            None => version
+                .guest()
+                .with_context(|| {
+                    let name = &version.transform;
+                    format!("transform \"{name}\": can't start its guest anew")
+                })
+                .map_err(Unprocessed::Host)?,
         };
         // All of one input record's descendants are one record.
         let records = match batch.offsets.first() == batch.offsets.last() {
             true => 1,
             false => batch.len(),
         };
-        let deadline = self.version.limits.deadline_for(records, full.max(records));
-        let output = self.guest.transform(batch, &key, deadline);
-        output.map_err(Unrun::Fault)
+        let deadline = version
+            .limits
+            .deadline_for(records, notes.full.max(records));
+        let began = thread_cpu_time();
+        let output = guest.transform(batch, key, deadline);
+        let took = thread_cpu_time().saturating_sub(began);
+        let mut output = match output {
+            Ok(output) => output,
+            // What broke is never entered again.
+            Err(fault) => {
+                version.seen.broke(took);
+                return Err(Unprocessed::Broken(Broken {
+                    step: notes.step,
+                    canary,
+                    fault,
+                    offsets: (batch.offsets[0], batch.offsets[batch.len() - 1]),
+                }));
+            }
+        };
+        self.guest = Some(guest);
+        for line in &output.logs {
+            (notes.log)(version, batch.offsets[line.index as usize], line);
+        }
+        let count = Count {
+            step: notes.step,
+            canary,
+            ..count(&output, batch.len())
+        };
+        version.seen.passed(count.records_in, count.refused, took);
+        notes.counts.push(count);
+        let refused = output.refused.drain(..).map(|(at, reason)| Failed {
+            offset: batch.offsets[at as usize],
+            step: Some(notes.step),
+            canary,
+            class: Class::Refused,
+            reason,
+        });
+        notes.failed.extend(refused);
+        Ok(output)
     }
 }
 
@@ -283,6 +459,7 @@ fn count(output: &Output, inputs: usize) -> Count {
         dropped: (inputs - (takes - again) - refused) as u64,
         refused: refused as u64,
         log_lines_dropped: output.log_lines_dropped as u64,
+        ..Count::default()
     }
 }
 

@@ -147,6 +147,12 @@ fn open(settings: &config::Settings) -> Result<(Admin, String)> {
     Ok((admin, id))
 }
 
+/// How many members a pipeline's group has.
+pub fn members(pipeline: &config::Pipeline) -> Result<usize> {
+    let settings = admin_settings(&pairs(&pipeline.consumer))?;
+    Admin::new(&settings, TIMEOUT)?.members(&pipeline.group)
+}
+
 /// A pipeline's input topics.
 pub fn inputs(admin: &Admin, pipeline: &config::Pipeline) -> Result<Vec<Topic>> {
     let mut names = Vec::new();

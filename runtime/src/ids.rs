@@ -7,9 +7,30 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use crate::config::Secret;
+
 /// What all keys of one transform are made from.
 #[derive(Clone)]
 pub struct Base([u8; 32]);
+
+/// What a transform's ids depend on beside the cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The transform's name.
+    pub transform: String,
+    /// What makes ids impossible to foresee, if anything does.
+    pub secret: Option<Secret>,
+}
+
+impl Names {
+    /// What the transform's keys are made from on this cluster.
+    pub fn base(&self, cluster: &str) -> Base {
+        let secret = self.secret.as_ref().map(Secret::reveal);
+        Base::new(cluster, &self.pipeline, &self.transform, secret)
+    }
+}
 
 impl Base {
     /// `cluster` is Kafka's cluster id; without a `secret`, whoever knows the rest can work ids out.

@@ -10,12 +10,14 @@
 //! - [`admin`], [`status`], [`metrics`], [`fold`]: what can be seen from outside. Only `admin` names axum.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod chain;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod dead_letters;
+pub mod deploy;
 pub mod fake;
 pub mod fold;
 pub mod guest;
@@ -27,5 +29,9 @@ pub mod letter;
 pub mod metrics;
 pub mod pipeline;
 pub mod record;
+pub mod reload;
+pub mod shadow;
 pub mod status;
+pub mod store;
+pub mod watch;
 pub mod worker;

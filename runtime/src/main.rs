@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use weir::cli::args::{Cli, Command};
-use weir::cli::{self, UsageError, check, dead_letters, demo, inspect, offsets, produce, run};
+use weir::cli::{
+    self, UsageError, check, dead_letters, demo, inspect, offsets, produce, remote, run,
+};
 use weir::guest::compile_stdin;
 
 fn main() -> ExitCode {
@@ -26,6 +28,13 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Offsets(args) => offsets::offsets(args),
         Command::DeadLetters(args) => dead_letters::dead_letters(args),
+        Command::Status(args) => remote::status(args),
+        Command::Swap(args) => remote::swap(args),
+        Command::Versions(args) => remote::versions(args),
+        Command::Rollback(args) => remote::roll_back(args),
+        Command::Promote(args) => remote::promote(args),
+        Command::Pause(args) => remote::set_paused(args, true),
+        Command::Resume(args) => remote::set_paused(args, false),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Produce(args) => produce::run(args),
         Command::Demo(args) => demo::run(args),
@@ -39,7 +48,8 @@ fn main() -> ExitCode {
 /// Logs go to standard error, so that a command's own output stays clean.
 fn log(cli: &Cli) -> anyhow::Result<()> {
     let default = match cli.command {
-        Command::Run(_) => "info",
+        // What notify has to say of a folder that's replaced is no news.
+        Command::Run(_) => "info,notify=error",
         _ => "warn",
     };
     let filter = cli.log.as_deref().unwrap_or(default);

@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{
-    Counter, Gauge, counter, describe_counter, describe_gauge, gauge, with_local_recorder,
+    Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram, with_local_recorder,
 };
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
-use crate::chain::{Count, Version};
+use crate::chain::{Chain, Count, Version};
 use crate::guest::{Fault, Limit};
 use crate::letter::Class;
 
@@ -32,8 +36,24 @@ pub const RECORDS_BROKEN: &str = "weir_records_broken_total";
 pub const LIMIT_HITS: &str = "weir_limit_hits_total";
 /// Log lines of guests that were too many. Labels: `pipeline`, `transform`.
 pub const LOG_LINES_DROPPED: &str = "weir_log_lines_dropped_total";
+/// Modules that were compiled, since the cache had no code of them.
+pub const COMPILATIONS: &str = "weir_compilations_total";
+/// Changes of a transform's version. Labels: `pipeline`, `transform`, `result` (`made` or `refused`).
+pub const SWAPS: &str = "weir_swaps_total";
+/// Versions that were rolled back by themselves. Labels: `pipeline`, `transform`.
+pub const PROBATIONS_FAILED: &str = "weir_probations_failed_total";
+/// How long a worker stood still for a swap, in seconds. Label: `pipeline`.
+pub const SWAP_PAUSE: &str = "weir_swap_pause_seconds";
+/// 1 for versions that run now, otherwise 0. Labels: `pipeline`, `transform`, `version`, `module` (the start of its digest),
+/// `role` (`active`, `canary` or `shadow`).
+pub const VERSION: &str = "weir_version_info";
 /// 1 while a pipeline's workers all run. Label: `pipeline`.
 pub const PIPELINE_UP: &str = "weir_pipeline_up";
+
+/// Bounds of the buckets of [`SWAP_PAUSE`].
+const PAUSES: [f64; 10] = [
+    0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0,
+];
 
 /// The process's metrics.
 #[derive(Clone)]
@@ -49,8 +69,8 @@ pub struct Counters {
     pub records_in: Counter,
     /// See [`RECORDS_OUT`].
     pub records_out: Counter,
-    /// One for each transform of the chain, in order.
-    pub transforms: Vec<TransformCounters>,
+    /// For each transform of the chain, in order, its active version's and its canary's.
+    transforms: Vec<(TransformCounters, Option<TransformCounters>)>,
     /// See [`TRANSACTIONS`].
     pub transactions_committed: Counter,
     /// See [`TRANSACTIONS`].
@@ -66,14 +86,14 @@ pub struct Tally {
     pub records_in: u64,
     /// Records produced to the outputs and acknowledged.
     pub records_out: u64,
-    /// What each step did, in order; empty for none.
+    /// What each version did that was given records.
     pub counts: Vec<Count>,
     /// Records that went to the dead letter topic: the step that failed on each, if one did, and how.
     pub letters: Vec<(Option<usize>, Class)>,
     /// Records that were passed over, likewise.
     pub skipped: Vec<(Option<usize>, Class)>,
-    /// Records that broke their guest all alone: the step and how.
-    pub broken: Vec<(usize, Class)>,
+    /// Records that broke their guest all alone: the step, whether it was its canary, and how.
+    pub broken: Vec<(usize, bool, Class)>,
 }
 
 /// What became of failed records: one counter for each class.
@@ -83,9 +103,9 @@ struct Fates {
     skipped: HashMap<Class, Counter>,
 }
 
-/// What a worker counts of one transform.
+/// What a worker counts of one version of a transform.
 #[derive(Clone)]
-pub struct TransformCounters {
+struct TransformCounters {
     dropped: Counter,
     refused: Counter,
     fates: Fates,
@@ -96,7 +116,14 @@ pub struct TransformCounters {
 
 impl Default for Metrics {
     fn default() -> Metrics {
-        let recorder = PrometheusBuilder::new().build_recorder();
+        let pause = Matcher::Full(SWAP_PAUSE.to_string());
+        let builder = PrometheusBuilder::new();
+        // Fails for empty buckets alone.
+        let builder = match builder.set_buckets_for_metric(pause, &PAUSES) {
+            Ok(builder) => builder,
+            Err(_) => PrometheusBuilder::new(),
+        };
+        let recorder = builder.build_recorder();
         with_local_recorder(&recorder, || {
             describe_counter!(RECORDS_IN, "Records consumed from the input topics.");
             describe_counter!(
@@ -126,6 +153,25 @@ impl Default for Metrics {
                 LOG_LINES_DROPPED,
                 "Log lines of a transform's guests that were dropped, since they were more than max_log_lines a second."
             );
+            describe_counter!(
+                COMPILATIONS,
+                "Modules that were compiled, since the cache had no code of them."
+            );
+            // There from the start, so that a start without compiling shows 0.
+            counter!(COMPILATIONS).absolute(0);
+            describe_counter!(SWAPS, "Changes of a transform's version, made or refused.");
+            describe_counter!(
+                PROBATIONS_FAILED,
+                "Versions that were rolled back by themselves, since they were past a bound of their probation."
+            );
+            describe_histogram!(
+                SWAP_PAUSE,
+                "How long a worker stood still for a swap, in seconds."
+            );
+            describe_gauge!(
+                VERSION,
+                "1 for versions of transforms that run now, by role: active, canary or shadow. Otherwise 0."
+            );
             describe_gauge!(
                 PIPELINE_UP,
                 "1 while all of the pipeline's workers run, otherwise 0."
@@ -151,20 +197,27 @@ impl Metrics {
             .map(|(label, value)| format!("{label}=\"{value}\""))
             .collect();
         let text = self.render();
-        let series = text
-            .lines()
-            .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        let series = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            match rest.strip_prefix('{') {
+                Some(series) => series.split_once("} "),
+                None => Some(("", rest.strip_prefix(' ')?)),
+            }
+        });
         let ours = series.filter(|(series, _)| labels.iter().all(|it| series.contains(it)));
         ours.filter_map(|(_, value)| value.parse::<u64>().ok())
             .sum()
     }
 
     /// The counters of a pipeline with this chain.
-    pub fn counters<'a>(
-        &self,
-        pipeline: &str,
-        chain: impl Iterator<Item = &'a Version>,
-    ) -> Counters {
+    pub fn counters(&self, pipeline: &str, chain: &Chain) -> Counters {
+        let of = |(step, active): (usize, &Version)| {
+            let canary = chain.canary(step);
+            (
+                TransformCounters::new(pipeline, active),
+                canary.map(|it| TransformCounters::new(pipeline, it)),
+            )
+        };
         let pipeline = pipeline.to_string();
         with_local_recorder(&*self.recorder, || Counters {
             records_in: counter!(RECORDS_IN, "pipeline" => pipeline.clone()),
@@ -172,10 +225,57 @@ impl Metrics {
             transactions_committed: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "committed"),
             transactions_aborted: counter!(TRANSACTIONS, "pipeline" => pipeline.clone(), "result" => "aborted"),
             undeliverable: Fates::new(&pipeline, "", &[Class::Output]),
-            transforms: chain
-                .map(|version| TransformCounters::new(&pipeline, version))
-                .collect(),
+            transforms: chain.versions().enumerate().map(of).collect(),
         })
+    }
+
+    /// A module was compiled.
+    pub fn compiled(&self) {
+        with_local_recorder(&*self.recorder, || counter!(COMPILATIONS).increment(1));
+    }
+
+    /// A change of a transform's version was made, or refused.
+    pub fn swap(&self, pipeline: &str, transform: &str, made: bool) {
+        let result = if made { "made" } else { "refused" };
+        let labels = [
+            ("pipeline", pipeline.to_string()),
+            ("transform", transform.to_string()),
+            ("result", result.to_string()),
+        ];
+        with_local_recorder(&*self.recorder, || counter!(SWAPS, &labels).increment(1));
+    }
+
+    /// A version was rolled back by itself.
+    pub fn probation_failed(&self, pipeline: &str, transform: &str) {
+        let labels = [
+            ("pipeline", pipeline.to_string()),
+            ("transform", transform.to_string()),
+        ];
+        with_local_recorder(&*self.recorder, || {
+            counter!(PROBATIONS_FAILED, &labels).increment(1)
+        });
+    }
+
+    /// A worker stood still for a swap.
+    pub fn swap_pause(&self, pipeline: &str, pause: Duration) {
+        let pipeline = pipeline.to_string();
+        with_local_recorder(&*self.recorder, || {
+            histogram!(SWAP_PAUSE, "pipeline" => pipeline).record(pause)
+        });
+    }
+
+    /// A version runs in this role, or doesn't any more.
+    pub fn version(&self, pipeline: &str, version: &Version, role: &str, runs: bool) {
+        let labels = [
+            ("pipeline", pipeline.to_string()),
+            ("transform", version.transform.clone()),
+            ("version", version.number.to_string()),
+            ("module", version.module.digest().short()),
+            ("role", role.to_string()),
+        ];
+        with_local_recorder(&*self.recorder, || {
+            gauge!(VERSION, &labels).set(u8::from(runs))
+        });
     }
 
     /// The gauge of a pipeline's state.
@@ -193,11 +293,12 @@ impl Counters {
     pub fn add(&self, tally: &Tally) {
         self.records_in.increment(tally.records_in);
         self.records_out.increment(tally.records_out);
-        for (counters, count) in self.transforms.iter().zip(&tally.counts) {
-            counters.add(count);
+        for count in &tally.counts {
+            self.of(count.step, count.canary)
+                .inspect(|it| it.add(count));
         }
         let fates = |step: Option<usize>| match step {
-            Some(step) => self.transforms.get(step).map(|it| &it.fates),
+            Some(step) => self.of(step, false).map(|it| &it.fates),
             None => Some(&self.undeliverable),
         };
         for (step, class) in &tally.letters {
@@ -208,10 +309,31 @@ impl Counters {
             let counter = fates(*step).and_then(|it| it.skipped.get(class));
             counter.inspect(|it| it.increment(1));
         }
-        for (step, class) in &tally.broken {
-            let broken = self.transforms.get(*step).map(|it| &it.broken);
+        for (step, canary, class) in &tally.broken {
+            let broken = self.of(*step, *canary).map(|it| &it.broken);
             let counter = broken.and_then(|it| it.iter().find(|(it, _)| it == class));
             counter.inspect(|(_, it)| it.increment(1));
+        }
+    }
+
+    /// Adds a fault of a step's guest, if it's one at a limit.
+    pub fn limit_hit(&self, step: usize, fault: &Fault) {
+        let Some(counters) = self.of(step, false) else {
+            return;
+        };
+        let limit = fault.limit();
+        let counter = counters
+            .limit_hits
+            .iter()
+            .find(|(it, _)| Some(*it) == limit);
+        counter.inspect(|(_, it)| it.increment(1));
+    }
+
+    fn of(&self, step: usize, canary: bool) -> Option<&TransformCounters> {
+        let (active, tried) = self.transforms.get(step)?;
+        match (canary, tried) {
+            (true, Some(tried)) => Some(tried),
+            _ => Some(active),
         }
     }
 }
@@ -251,7 +373,7 @@ impl TransformCounters {
             let [pipeline, transform] = labels.clone();
             [pipeline, transform, (label, value)]
         };
-        let version = with("version", version.module.digest().short());
+        let version = with("version", version.number.to_string());
         let broken = |class: Class| {
             let [pipeline, transform, version] = version.clone();
             let labels = [pipeline, transform, version, ("class", class.to_string())];
@@ -276,14 +398,6 @@ impl TransformCounters {
         self.refused.increment(count.refused);
         if count.log_lines_dropped > 0 {
             self.log_lines_dropped.increment(count.log_lines_dropped);
-        }
-    }
-
-    /// Adds a fault, if it's one at a limit.
-    pub fn limit_hit(&self, fault: &Fault) {
-        let limit = fault.limit();
-        if let Some((_, counter)) = self.limit_hits.iter().find(|(it, _)| Some(*it) == limit) {
-            counter.increment(1);
         }
     }
 }

@@ -4,21 +4,19 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 use metrics::Gauge;
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::chain::{Chain, Version};
 use crate::cluster::{self, Cluster, Topic, Unanswered};
 use crate::config::{self, Problem};
+use crate::deploy::{Deployment, Enlisted, Means};
 use crate::fold::{Fold, kind};
-use crate::guest::{Host, Module, Setup};
-use crate::ids::Base;
 use crate::io::ReadLimit;
 use crate::kafka::{KafkaSink, KafkaSource, Start, Waker};
 use crate::metrics::Metrics;
@@ -28,10 +26,37 @@ use crate::worker::{Control, End, Rules, Settings, Worker};
 /// A pipeline whose modules are loaded and have taken their configs.
 pub struct Pipeline {
     config: config::Pipeline,
-    id_key: Option<config::Secret>,
     /// The process's name.
     instance: String,
-    modules: Vec<Module>,
+    deployment: Arc<Deployment>,
+}
+
+/// The pipelines of the process.
+#[derive(Clone, Default)]
+pub struct Pipelines(Arc<Mutex<Vec<Arc<Pipeline>>>>);
+
+impl Pipelines {
+    /// All of them, in the order of the config.
+    pub fn all(&self) -> Vec<Arc<Pipeline>> {
+        self.lock().clone()
+    }
+
+    /// The one of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Pipeline>> {
+        self.lock()
+            .iter()
+            .find(|it| it.config.name == name)
+            .cloned()
+    }
+
+    /// Has others in their place.
+    pub fn set(&self, pipelines: Vec<Arc<Pipeline>>) {
+        *self.lock() = pipelines;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Pipeline>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How far the process is on its way to its end.
@@ -65,15 +90,10 @@ impl Pipeline {
     /// Loads the modules and hands each its config, so that wrong ones are known, all of them, before Kafka is asked for
     /// anything.
     pub fn load(
-        host: &Host,
+        means: Means,
         config: &config::Pipeline,
-        id_key: Option<&config::Secret>,
         instance: &str,
     ) -> Result<Pipeline, Vec<Problem>> {
-        let problem = |line: usize, why: Error| Problem {
-            line: Some(line),
-            message: format!("pipeline {:?}, {why:#}", config.name),
-        };
         let mut problems = Vec::new();
         let clients = || {
             cluster::consumer(config, instance, 0)?.check()?;
@@ -81,41 +101,23 @@ impl Pipeline {
             Ok::<_, Error>(())
         };
         if let Err(why) = clients() {
-            problems.push(problem(config.line, why.context("its Kafka settings")));
-        }
-        let outputs = output_names(config);
-        let mut modules = Vec::new();
-        for transform in &config.transforms {
-            let limits = &transform.limits;
-            let read = || {
-                let bytes = Module::read(&transform.module, limits.max_module_bytes)?;
-                Module::load(host, &bytes, limits)
-            };
-            let module = read().with_context(|| {
-                format!(
-                    "transform {:?}: the module {} can't be used",
-                    transform.name,
-                    transform.module.display()
-                )
+            let why = why.context("its Kafka settings");
+            problems.push(Problem {
+                line: Some(config.line),
+                message: format!("pipeline {:?}, {why:#}", config.name),
             });
-            // The guest's own error names its transform.
-            let proven = module.and_then(|module| {
-                version(transform, &outputs, &module, None).guest()?;
-                Ok(module)
-            });
-            match proven {
-                Ok(module) => modules.push(module),
-                Err(why) => problems.push(problem(transform.line, why)),
-            }
         }
-        match problems.is_empty() {
-            true => Ok(Pipeline {
+        match Deployment::load(means, config) {
+            Ok(deployment) if problems.is_empty() => Ok(Pipeline {
                 config: config.clone(),
-                id_key: id_key.cloned(),
                 instance: instance.to_string(),
-                modules,
+                deployment: Arc::new(deployment),
             }),
-            false => Err(problems),
+            Ok(_) => Err(problems),
+            Err(more) => {
+                problems.extend(more);
+                Err(problems)
+            }
         }
     }
 
@@ -124,9 +126,25 @@ impl Pipeline {
         &self.config
     }
 
-    /// The modules of its chain, in order.
-    pub fn modules(&self) -> &[Module] {
-        &self.modules
+    /// The versions of its transforms, and how they change.
+    pub fn deployment(&self) -> &Arc<Deployment> {
+        &self.deployment
+    }
+
+    /// How many members its group has, in all processes; `None` if the brokers don't say.
+    pub async fn members(self: &Arc<Self>) -> Option<usize> {
+        let pipeline = self.clone();
+        let asking = tokio::task::spawn_blocking(move || cluster::members(&pipeline.config));
+        match asking.await.map_err(Error::from).and_then(|it| it) {
+            Ok(members) => Some(members),
+            Err(why) => {
+                debug!(
+                    pipeline = self.config.name,
+                    "its group can't be asked for: {why:#}"
+                );
+                None
+            }
+        }
     }
 
     /// Runs until the phase says stop, or until data or a transform must be mended first. The error is why.
@@ -138,9 +156,15 @@ impl Pipeline {
     ) -> Result<()> {
         let up = metrics.pipeline_up(&self.config.name);
         up.set(0);
-        let ended = match self.connect(status, &mut phase).await {
-            None => Ok(()),
-            Some(cluster) => self.supervise(cluster, &metrics, status, phase).await,
+        let running = async {
+            match self.connect(status, &mut phase).await {
+                None => Ok(()),
+                Some(cluster) => self.supervise(cluster, &metrics, status, phase).await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = running => ended,
+            () = self.deployment.watch_probations() => Ok(()),
         };
         match &ended {
             Ok(()) => status.set(State::Stopped("asked to".into())),
@@ -217,12 +241,11 @@ impl Pipeline {
         let (ends, ended) = mpsc::unbounded_channel();
         let mut crew = Crew {
             pipeline: self,
-            versions: self.versions(&cluster),
+            cluster: cluster.id.clone(),
             topic_ids: HashMap::new(),
             max_message_bytes: Arc::default(),
             wrong: None,
             fold: Fold::default(),
-            metrics,
             up: metrics.pipeline_up(&self.config.name),
             status,
             ends,
@@ -272,10 +295,11 @@ impl Pipeline {
         Ok(KafkaSink::new(&settings, &topics, waker)?.bounded(max_message_bytes))
     }
 
-    fn settings(&self, worker: usize) -> Settings {
+    fn settings(&self, worker: usize, cluster: String, rules: Vec<Rules>) -> Settings {
         Settings {
             pipeline: self.config.name.clone(),
             worker,
+            cluster,
             same_partition: self
                 .config
                 .outputs
@@ -289,7 +313,7 @@ impl Pipeline {
             in_flight: self.config.in_flight.as_usize(),
             exactly_once: self.config.delivery == config::Delivery::ExactlyOnce,
             transaction_bytes: self.config.transaction_bytes.as_usize(),
-            rules: self.config.transforms.iter().map(rules).collect(),
+            rules,
             dead_letters: self
                 .config
                 .dead_letter
@@ -299,34 +323,13 @@ impl Pipeline {
             drain: self.config.drain_timeout,
         }
     }
-
-    /// The chain's versions on this cluster.
-    pub fn versions(&self, cluster: &Cluster) -> Vec<Arc<Version>> {
-        let outputs = output_names(&self.config);
-        let transforms = self.config.transforms.iter().zip(&self.modules);
-        let version = |(transform, module): (&config::Transform, &Module)| {
-            let base = match transform.ids {
-                config::Ids::Random => None,
-                config::Ids::Stable => {
-                    let secret = self.id_key.as_ref().map(config::Secret::reveal);
-                    Some(Base::new(
-                        &cluster.id,
-                        &self.config.name,
-                        &transform.name,
-                        secret,
-                    ))
-                }
-            };
-            Arc::new(version(transform, &outputs, module, base))
-        };
-        transforms.map(version).collect()
-    }
 }
 
 /// A pipeline's workers and what becomes of them.
 struct Crew<'a> {
     pipeline: &'a Arc<Pipeline>,
-    versions: Vec<Arc<Version>>,
+    /// The id of the cluster that it reads from.
+    cluster: String,
     /// Who the input topics are.
     topic_ids: HashMap<String, [u8; 16]>,
     /// What is wrong with the topics, if something is.
@@ -335,7 +338,6 @@ struct Crew<'a> {
     fold: Fold<String>,
     /// As in [`Cluster`].
     max_message_bytes: Arc<[Option<u64>]>,
-    metrics: &'a Metrics,
     up: Gauge,
     status: &'a status::Pipeline,
     ends: mpsc::UnboundedSender<Ended>,
@@ -435,6 +437,10 @@ impl Crew<'_> {
 
     /// Notes what is worth knowing of the cluster, for workers that start from now on.
     fn take_in(&mut self, cluster: Cluster) {
+        let partitions = cluster.inputs.iter().map(|it| it.partitions);
+        self.pipeline
+            .deployment
+            .set_partitions(partitions.collect());
         let ids = cluster.inputs.into_iter().map(|it| (it.name, it.id));
         self.topic_ids.extend(ids);
         self.max_message_bytes = cluster.max_message_bytes.into();
@@ -447,9 +453,20 @@ impl Crew<'_> {
         let Running { thread, began, .. } = self.running.swap_remove(at);
         // It has said its last word, and catches its own panics.
         let _ = thread.join();
+        self.pipeline.deployment.discharge(number);
         let pipeline = &self.pipeline.config.name;
         match end {
             End::Stopped => {}
+            // What is new may be to blame: the one before it has another try.
+            End::Halted(why)
+                if self.phase < Phase::Stop
+                    && self
+                        .pipeline
+                        .deployment
+                        .give_new_ones_back(&format!("{why:#}")) =>
+            {
+                self.failed(number, &why);
+            }
             End::Halted(why) => self.give_up(why),
             End::Failed(why) if self.phase >= Phase::Stop => {
                 warn!(pipeline, worker = number, "while stopping: {why:#}");
@@ -529,12 +546,15 @@ impl Crew<'_> {
     }
 
     fn spawn(&self, number: usize) -> Result<Running> {
-        let chain = Chain::new(&self.versions)?;
         let waker = Waker::new()?;
-        let control = Arc::new(Control::new(waker.clone()));
-        let counters = self
-            .metrics
-            .counters(&self.pipeline.config.name, chain.versions());
+        let deployment = &self.pipeline.deployment;
+        let control = Arc::new(Control::new(waker.clone(), deployment.shared()));
+        let Enlisted {
+            chain,
+            rules,
+            counters,
+        } = deployment.enlist(number, &control)?;
+        let cluster = self.cluster.clone();
         let (pipeline, ours, ends) = (self.pipeline.clone(), control.clone(), self.ends.clone());
         let sizes = self.max_message_bytes.clone();
         let thread = std::thread::Builder::new()
@@ -544,7 +564,7 @@ impl Crew<'_> {
                 let work = || -> Result<End> {
                     let source = pipeline.source(number, &waker)?;
                     let sink = pipeline.sink(number, &sizes, &waker)?;
-                    let settings = pipeline.settings(number);
+                    let settings = pipeline.settings(number, cluster, rules);
                     Ok(Worker::new(settings, source, sink, chain, ours, counters).run())
                 };
                 let end = match catch_unwind(AssertUnwindSafe(work)) {
@@ -555,7 +575,8 @@ impl Crew<'_> {
                 // The crew outlives its workers.
                 let _ = ends.send(Ended { number, end });
             })
-            .context("starting a worker thread")?;
+            .context("starting a worker thread");
+        let thread = thread.inspect_err(|_| self.pipeline.deployment.discharge(number))?;
         Ok(Running {
             number,
             control,
@@ -580,35 +601,4 @@ async fn answer(looking: &mut Option<Looking>) -> Result<Cluster> {
 async fn stopping(phase: &mut watch::Receiver<Phase>) {
     // The sender gone means the same.
     let _ = phase.wait_for(|it| *it >= Phase::Stop).await;
-}
-
-fn rules(transform: &config::Transform) -> Rules {
-    Rules {
-        on_refused: transform.on_refused,
-        on_broken: transform.on_broken,
-        retries: transform.retries,
-        max_refused: transform.max_refused,
-    }
-}
-
-fn output_names(config: &config::Pipeline) -> Vec<String> {
-    config.outputs.iter().map(|it| it.name.clone()).collect()
-}
-
-fn version(
-    transform: &config::Transform,
-    outputs: &[String],
-    module: &Module,
-    ids: Option<Base>,
-) -> Version {
-    Version {
-        transform: transform.name.clone(),
-        module: module.clone(),
-        setup: Setup {
-            config: transform.config.to_string(),
-            outputs: outputs.to_vec(),
-        },
-        limits: transform.limits,
-        ids,
-    }
 }

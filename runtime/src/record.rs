@@ -313,6 +313,36 @@ impl Batch {
         batch
     }
 
+    /// These records, and those of another batch of the same partition after them. Offsets needn't be in order then.
+    pub fn followed_by(mut self, other: &Batch) -> Batch {
+        /// Of a column that may be left empty where all have the default.
+        fn append<T: Copy + Default>(ours: &mut Vec<T>, len: usize, theirs: &[T], more: usize) {
+            if ours.is_empty() && theirs.is_empty() {
+                return;
+            }
+            ours.resize(len, T::default());
+            ours.extend_from_slice(theirs);
+            ours.resize(len + more, T::default());
+        }
+        let (len, more) = (self.len(), other.len());
+        append(&mut self.ordinals, len, &other.ordinals, more);
+        append(&mut self.outputs, len, &other.outputs, more);
+        append(&mut self.timestamp_types, len, &other.timestamp_types, more);
+        for index in 0..more {
+            self.keys.push(other.keys.get(index));
+            self.values.push(other.values.get(index));
+        }
+        let starts = other.headers.starts(more);
+        for (index, bounds) in starts.windows(2).enumerate() {
+            let range = bounds[0] as usize..bounds[1] as usize;
+            self.headers
+                .push_record(len + index, other.headers.range(range));
+        }
+        self.timestamps.extend_from_slice(&other.timestamps);
+        self.offsets.extend_from_slice(&other.offsets);
+        self
+    }
+
     /// The records of a range, in order.
     pub fn slice(&self, range: Range<usize>) -> Batch {
         let take: Vec<u32> = range.map(|index| index as u32).collect();

@@ -7,7 +7,7 @@ use crate::worker::Control;
 
 /// The state of all pipelines.
 #[derive(Clone, Debug, Default)]
-pub struct Status(Arc<Vec<Pipeline>>);
+pub struct Status(Arc<Mutex<Vec<Arc<Pipeline>>>>);
 
 /// One pipeline's state.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ pub enum State {
 }
 
 impl Status {
-    /// Pipelines of these names, none of them started.
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Status {
-        let pipeline = |name: &str| Pipeline {
+    /// Adds a pipeline that isn't started, in the place of one of the same name if there's one.
+    pub fn add(&self, name: &str) -> Arc<Pipeline> {
+        let pipeline = Arc::new(Pipeline {
             name: name.into(),
             inner: Mutex::new(Inner {
                 state: State::Waiting("not started".into()),
@@ -49,28 +49,41 @@ impl Status {
                 failed: 0,
                 topics: None,
             }),
-        };
-        Status(Arc::new(names.into_iter().map(pipeline).collect()))
+        });
+        let mut all = self.lock();
+        match all.iter_mut().find(|it| it.name == name) {
+            Some(same) => *same = pipeline.clone(),
+            None => all.push(pipeline.clone()),
+        }
+        pipeline
     }
 
-    /// The pipelines, in the order of the config.
-    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
-        self.0.iter()
+    /// Takes a pipeline out.
+    pub fn remove(&self, name: &str) {
+        self.lock().retain(|it| it.name != name);
     }
 
-    /// The pipeline of this place in the config.
-    pub fn pipeline(&self, index: usize) -> &Pipeline {
-        &self.0[index]
+    /// The pipelines, in the order in which they were added.
+    pub fn pipelines(&self) -> Vec<Arc<Pipeline>> {
+        self.lock().clone()
+    }
+
+    /// The pipeline of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Pipeline>> {
+        self.lock().iter().find(|it| it.name == name).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Pipeline>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the process isn't ready, a line for each reason; empty if it is.
     pub fn not_ready(&self) -> Vec<String> {
-        let reasons = self
-            .pipelines()
-            .filter_map(|it| Some((it, it.not_ready()?)));
-        reasons
-            .map(|(it, why)| format!("{}: {why}", it.name))
-            .collect()
+        let pipelines = self.pipelines();
+        let reasons = pipelines
+            .iter()
+            .filter_map(|it| Some(format!("{}: {}", it.name, it.not_ready()?)));
+        reasons.collect()
     }
 }
 
@@ -102,7 +115,14 @@ impl Pipeline {
         self.lock().topics = wrong;
     }
 
-    fn not_ready(&self) -> Option<String> {
+    /// The workers that it has, those among them that wait to be started anew.
+    pub fn workers(&self) -> usize {
+        let inner = self.lock();
+        inner.workers.len() + inner.failed
+    }
+
+    /// Why it isn't ready, if it isn't.
+    pub fn not_ready(&self) -> Option<String> {
         let inner = self.lock();
         match &inner.state {
             State::Running => {
@@ -142,11 +162,11 @@ mod tests {
 
     #[test]
     fn a_pipeline_is_ready_only_while_it_runs_and_its_workers_have_joined() {
-        let status = Status::new(["a"]);
-        let pipeline = status.pipeline(0);
+        let status = Status::default();
+        let pipeline = status.add("a");
         assert_eq!(status.not_ready(), ["a: waiting: not started"]);
         pipeline.set(State::Running);
-        let worker = Arc::new(Control::new(Waker::new().unwrap()));
+        let worker = Arc::new(Control::new(Waker::new().unwrap(), Arc::default()));
         pipeline.set_workers(vec![worker], 1);
         assert_eq!(
             status.not_ready(),

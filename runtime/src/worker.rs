@@ -11,6 +11,7 @@ mod partitions;
 mod send;
 mod transaction;
 mod trouble;
+mod turn;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::io::{
 use crate::letter::Class;
 use crate::metrics::{Counters, Tally};
 use crate::record::Batch;
-pub use control::Control;
+pub use control::{Control, Next, Shared, Taken};
 use failures::Failures;
 pub use failures::Rules;
 use held::Held;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub pipeline: String,
     /// The worker's number in the pipeline, from 0.
     pub worker: usize,
+    /// The id of the cluster that it reads from.
+    pub cluster: String,
     /// For each output whether a record keeps the number of its partition there; otherwise the producer's partitioner
     /// chooses by key.
     pub same_partition: Vec<bool>,
@@ -92,6 +95,8 @@ pub struct Worker<S, K> {
     committed: Instant,
     /// When it was first seen that the worker is to stop.
     stopping: Option<Instant>,
+    /// How often a chain was published when this worker's was.
+    published: u64,
     trouble: Trouble,
 }
 
@@ -124,13 +129,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
     ) -> Worker<S, K> {
         let dead_letters = settings.dead_letters.is_some();
         Worker {
-            failures: Failures::new(
-                &settings.pipeline,
-                chain.versions().count(),
-                &settings.rules,
-                dead_letters,
-            ),
+            failures: Failures::new(&settings.pipeline, &chain, &settings.rules, dead_letters),
             transaction: settings.exactly_once.then(Transaction::default),
+            published: 0,
             settings,
             source,
             sink,
@@ -188,12 +189,14 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Some(_) => self.commit_transaction()?,
             }
         }
+        self.take_up();
         let mut busy = false;
         for slot in self.partitions.readable() {
-            if self.partitions.bytes() >= self.settings.in_flight {
+            if self.partitions.bytes() >= self.settings.in_flight || self.control.is_paused() {
                 break;
             }
             busy |= self.pump(slot)?;
+            self.take_up();
             // Slow transforms on many partitions must not keep a transaction open beyond its time, nor a stop waiting.
             if self.control.stopping() || self.transaction.is_some() && self.is_due() {
                 busy = true;
@@ -278,7 +281,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
         };
         let broken = |it: &&Failed| it.class != Class::Refused;
         let broken = work.processed.failed.iter().filter(broken);
-        work.tally.broken = broken.filter_map(|it| Some((it.step?, it.class))).collect();
+        work.tally.broken = broken
+            .filter_map(|it| Some((it.step?, it.canary, it.class)))
+            .collect();
         let kinds = |failed: &[Failed]| failed.iter().map(|it| (it.step, it.class)).collect();
         work.tally.letters = kinds(&work.letters);
         work.tally.skipped = kinds(&verdict.skipped);
@@ -296,9 +301,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// has failed.
     fn isolate(&mut self, slot: u32, held: &Held, broken: Broken) -> Option<Processed> {
         let step = broken.step;
-        if let Some(counters) = self.counters.transforms.get(step) {
-            counters.limit_hit(&broken.fault);
-        }
+        self.counters.limit_hit(step, &broken.fault);
         let partition = self.partitions.get_mut(slot)?;
         if held.batch.len() > 1 {
             if held.full == 0 {
@@ -321,6 +324,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         Some(nothing_but(Failed {
             offset: broken.offsets.0,
             step: Some(step),
+            canary: broken.canary,
             class: broken.fault.class(),
             reason: broken.fault.to_string(),
         }))
@@ -464,14 +468,17 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 }
                 self.source.assign(&ids).map_err(End::Failed)?;
                 for id in ids {
+                    let topic_id = topic_ids[&id.topic];
+                    let cluster = &self.settings.cluster;
                     let keys = self
                         .chain
-                        .id_keys(&topic_ids[&id.topic], &id.topic, id.partition);
+                        .id_keys(cluster, &topic_id, &id.topic, id.partition);
                     let start = self.source.position(&id);
                     let start = start
                         .with_context(|| format!("{id} was assigned and has no position"))
                         .map_err(End::Failed)?;
-                    self.partitions.add(Partition::new(id, keys, start));
+                    self.partitions
+                        .add(Partition::new(id, topic_id, keys, start));
                 }
                 if self.transaction.is_none() {
                     self.commit(false).map_err(End::Failed)?;
@@ -607,6 +614,7 @@ fn undeliverable(offset: u64, reason: String) -> Processed {
     nothing_but(Failed {
         offset,
         step: None,
+        canary: false,
         class: Class::Output,
         reason,
     })

@@ -9,12 +9,12 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use weir::chain::{Chain, IdKeys, Version};
+use weir::chain::{Chain, IdKeys, Seen, Version};
 use weir::guest::{Limits, Module};
 use weir::record::Batch;
 
 use crate::hand::Hand;
-use crate::util::{broken, chain, host, push, setup};
+use crate::util::{CLUSTER, broken, chain, host, push, setup};
 
 /// Where the guest's answer lies in its memory.
 const BASE: u32 = 32_768;
@@ -55,13 +55,15 @@ fn any_answer_is_refused_or_can_be_used() {
     };
     let version = Version {
         transform: "raw".into(),
+        number: 1,
         module: Module::load(host(), &hand.wasm(), &limits).unwrap(),
         setup: setup("{}"),
         limits,
         ids: None,
+        seen: Seen::default(),
     };
     let chain = RefCell::new(chain([version]));
-    let keys = chain.borrow().id_keys(&[0; 16], "in", 0);
+    let keys = chain.borrow().id_keys(CLUSTER, &[0; 16], "in", 0);
     let (used, refused) = (Cell::new(0), Cell::new(0));
     let mut runner = TestRunner::new(Config {
         cases: CASES,

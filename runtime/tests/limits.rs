@@ -9,7 +9,7 @@ use weir::letter::Class;
 use weir::metrics::{Metrics, Tally};
 
 use crate::hand::{Hand, quoted, stripped};
-use crate::util::{batch, broken, chain, host, module, setup, texts, version, wasm};
+use crate::util::{CLUSTER, batch, broken, chain, host, module, setup, texts, version, wasm};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -48,8 +48,8 @@ fn hits(module: &Module, values: &[&str], limits: Limits, limit: Limit, words: &
     );
     assert_eq!(text.lines().count(), 1);
     let metrics = Metrics::default();
-    let counters = metrics.counters("p", [version("faulty", "{}")].iter());
-    counters.transforms[0].limit_hit(&fault);
+    let counters = metrics.counters("p", &chain([version("faulty", "{}")]));
+    counters.limit_hit(0, &fault);
     let of_limit = [("limit", limit.name())];
     assert_eq!(metrics.sum("weir_limit_hits_total", &of_limit), 1);
     assert_eq!(metrics.sum("weir_limit_hits_total", &[]), 1);
@@ -450,8 +450,9 @@ fn limits_and_faults_are_counted() {
         ..version("faulty", "{}")
     }];
     let metrics = Metrics::default();
-    let counters = metrics.counters("p", versions.iter());
-    let of_faulty = &counters.transforms[0];
+    let module = versions[0].module.clone();
+    let mut chain = chain(versions);
+    let counters = metrics.counters("p", &chain);
     let labels = ("pipeline", "p");
     let count = |name: &str, label: &str, value: &str| metrics.sum(name, &[labels, (label, value)]);
     for limit in Limit::ALL {
@@ -470,10 +471,10 @@ fn limits_and_faults_are_counted() {
         (&["lie:take-index"], "output", "none"),
     ] {
         let before = count("weir_records_broken_total", "class", class);
-        let fault = run(&versions[0].module, values, &limits).unwrap_err();
-        of_faulty.limit_hit(&fault);
+        let fault = run(&module, values, &limits).unwrap_err();
+        counters.limit_hit(0, &fault);
         counters.add(&Tally {
-            broken: vec![(0, fault.class())],
+            broken: vec![(0, false, fault.class())],
             ..Tally::default()
         });
         assert_eq!(
@@ -487,8 +488,7 @@ fn limits_and_faults_are_counted() {
     assert_eq!(metrics.sum("weir_limit_hits_total", &[labels]), 4);
     assert_eq!(metrics.sum("weir_records_broken_total", &[labels]), 6);
 
-    let mut chain = chain(versions);
-    let keys = chain.id_keys(&[0; 16], "in", 0);
+    let keys = chain.id_keys(CLUSTER, &[0; 16], "in", 0);
     let mut lines = 0;
     let processed = chain.run(&batch(["log:150"]), 0, &keys, &mut |_, _, _| lines += 1);
     counters.add(&Tally {
@@ -508,7 +508,7 @@ fn a_chain_goes_on_after_each_fault() {
         limits: NO_TIME,
         ..version("faulty", "{}")
     }]);
-    let keys = chain.id_keys(&[0; 16], "in", 0);
+    let keys = chain.id_keys(CLUSTER, &[0; 16], "in", 0);
     let mut run = |values: &[&str]| {
         let batch = batch(values.iter().copied());
         let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use weir::record::Batch;
 
-use crate::util::{batch, chain, push, seed_chain, texts, version};
+use crate::util::{CLUSTER, batch, chain, push, seed_chain, texts, version};
 
 const RECORD: &str =
     r#"{"stock_name":"BTC-USD","stock_value":37812.759521484375,"timestamp":1634221557010}"#;
@@ -12,7 +12,7 @@ const ODD: &str = r#"{"stock_name":"ETH-USD","stock_value":3812.5,"timestamp":16
 
 /// The values that come out of a chain with the id keys of topic `in`, partition 0.
 fn run(chain: &mut weir::chain::Chain, batch: Batch) -> Vec<String> {
-    let keys = chain.id_keys(&[1; 16], "in", 0);
+    let keys = chain.id_keys(CLUSTER, &[1; 16], "in", 0);
     let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {}).unwrap();
     assert_eq!(processed.failed, []);
     texts(&processed.records(&batch).values)

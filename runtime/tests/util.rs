@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use weir::chain::{Broken, Chain, Unprocessed, Version};
+use weir::chain::{Broken, Chain, Seen, Unprocessed, Version};
 use weir::guest::{Compiler, Host, Limits, Module, Setup};
-use weir::ids::Base;
+use weir::ids::Names;
 use weir::record::Batch;
 
 /// One sandbox for all tests, compiling in the child process that users' modules are compiled in.
@@ -43,14 +43,23 @@ pub fn setup(config: &str) -> Setup {
     }
 }
 
+/// The cluster of all tests without Kafka.
+pub const CLUSTER: &str = "cluster";
+
 /// A version of one of our guests, with the default limits and stable ids.
 pub fn version(guest: &str, config: &str) -> Version {
     Version {
         transform: guest.into(),
+        number: 1,
         module: module(guest),
         setup: setup(config),
         limits: Limits::default(),
-        ids: Some(Base::new("cluster", "pipeline", guest, None)),
+        ids: Some(Names {
+            pipeline: "pipeline".into(),
+            transform: guest.into(),
+            secret: None,
+        }),
+        seen: Seen::default(),
     }
 }
 

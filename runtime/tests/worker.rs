@@ -7,13 +7,14 @@ use std::time::Duration;
 use weir::chain::Chain;
 use weir::io::{Event, ReadLimit};
 use weir::metrics::Metrics;
-use weir::worker::{Control, End, Settings, Worker};
+use weir::worker::{Control, End, Settings, Shared, Worker};
 
 use crate::fakes::{Kafka, committed, partition, values};
-use crate::util::{chain, version};
+use crate::util::{CLUSTER, chain, version};
 
 pub(crate) struct Running {
     pub control: Arc<Control>,
+    pub shared: Arc<Shared>,
     pub metrics: Metrics,
     pub thread: JoinHandle<End>,
 }
@@ -22,6 +23,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         pipeline: "test".into(),
         worker: 0,
+        cluster: CLUSTER.into(),
         same_partition: vec![false],
         batch: ReadLimit {
             records: 2,
@@ -38,9 +40,10 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running {
-    let control = Arc::new(Control::new(kafka.waker.clone()));
+    let shared = Arc::new(Shared::default());
+    let control = Arc::new(Control::new(kafka.waker.clone(), shared.clone()));
     let metrics = Metrics::default();
-    let counters = metrics.counters("test", chain.versions());
+    let counters = metrics.counters("test", &chain);
     let worker = Worker::new(
         settings,
         kafka.source(),
@@ -51,6 +54,7 @@ pub(crate) fn start(kafka: &Kafka, chain: Chain, settings: Settings) -> Running 
     );
     Running {
         control,
+        shared,
         metrics,
         thread: std::thread::spawn(|| worker.run()),
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::data::data_of;
 use crate::{Topic, broker};
 
 /// A pipeline of a test's config file, with a group of its own.
@@ -139,8 +140,8 @@ impl Pipeline {
     }
 }
 
-/// A config file for pipelines on the tests' broker, with the modules of `target/guests`. Tests share what is compiled,
-/// so that it's compiled once.
+/// A config file for pipelines on the tests' broker, with the modules of `target/guests` and the data folder of the first
+/// one's group.
 #[track_caller]
 pub fn config(pipelines: &[&Pipeline]) -> String {
     config_at(broker().bootstrap(), pipelines)
@@ -152,7 +153,7 @@ pub fn config_at(bootstrap: &str, pipelines: &[&Pipeline]) -> String {
     let mut text = format!(
         "modules = {:?}\ndata = {:?}\n\n[kafka]\n\"bootstrap.servers\" = {bootstrap:?}\n",
         target.join("guests"),
-        target.join("tmp/weir-tests"),
+        data_of(pipelines.first().map_or("none", |it| it.group())),
     );
     for pipeline in pipelines {
         pipeline.write(&mut text);

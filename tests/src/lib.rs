@@ -21,6 +21,7 @@
 mod acl;
 mod broker;
 mod config;
+mod data;
 mod proxy;
 mod raw;
 mod scratch;

@@ -56,8 +56,24 @@ impl Weir {
         Weir::spawn(scratch, config, &[])
     }
 
+    /// As [`Weir::start`], with this library loaded before all others.
+    #[track_caller]
+    pub fn start_preloaded(scratch: &Scratch, config: &str, library: &Path) -> Weir {
+        Weir::spawn_with(scratch, config, &["--listen", "127.0.0.1:0"], Some(library))
+    }
+
     #[track_caller]
     fn spawn(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
+        Weir::spawn_with(scratch, config, arguments, None)
+    }
+
+    #[track_caller]
+    fn spawn_with(
+        scratch: &Scratch,
+        config: &str,
+        arguments: &[&str],
+        library: Option<&Path>,
+    ) -> Weir {
         let number = (1..)
             .find(|number| !scratch.path().join(format!("weir-{number}.log")).exists())
             .expect("a folder holds fewer files than there are numbers");
@@ -70,6 +86,7 @@ impl Weir {
                 .arg("-c")
                 .arg(config)
                 .args(arguments)
+                .envs(library.map(|it| ("LD_PRELOAD", it)))
                 .current_dir(scratch.path())
                 .stdin(Stdio::null())
                 .stdout(must(output.try_clone()))

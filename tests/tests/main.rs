@@ -30,6 +30,8 @@ mod seam;
 mod seed_job;
 /// The harness itself: what a test writes is what it reads.
 mod smoke;
+/// Versions that change while records flow, and who may change them.
+mod swap;
 /// What a pipeline's topics must be like, and what is said while they aren't.
 mod topics;
 /// Mistakes in configs and modules, and a Kafka that isn't there yet.

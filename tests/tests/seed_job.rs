@@ -41,7 +41,7 @@ fn a_hundred_thousand_records_come_out_right() {
         let counted = weir.counter(name, &[stocks, label]);
         assert_eq!(counted, count as u64, "{name} {label}");
     }
-    // Each transform's counters name the version that did it.
+    // Each transform's counters name the version that did it, and one line says which module that is.
     let metrics = weir.get("/metrics").expect("metrics").body;
     let inspected = Weir::command(
         &scratch,
@@ -53,15 +53,16 @@ fn a_hundred_thousand_records_come_out_right() {
         ],
     );
     let inspected: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
-    let version = &inspected["digest"].as_str().unwrap()[..12];
-    let series = metrics
-        .lines()
-        .find(|line| line.starts_with("weir_records_dropped_total") && line.contains("\"even\""))
-        .unwrap();
-    assert!(
-        series.contains(&format!("version=\"{version}\"")),
-        "{series}"
-    );
+    let module = &inspected["digest"].as_str().unwrap()[..12];
+    for series in [
+        "weir_records_dropped_total{pipeline=\"stocks\",transform=\"even\",version=\"1\"}"
+            .to_string(),
+        format!(
+            "weir_version_info{{pipeline=\"stocks\",transform=\"even\",version=\"1\",module=\"{module}\",role=\"active\"}} 1"
+        ),
+    ] {
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
     assert_eq!(weir.counter("weir_pipeline_up", &[stocks]), 1);
 
     assert_eq!(weir.terminate(), Some(0));

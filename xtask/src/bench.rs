@@ -5,6 +5,7 @@ mod process;
 mod seed;
 mod site;
 mod spread;
+mod swap;
 
 use std::ffi::OsString;
 
@@ -19,6 +20,7 @@ Examples:
   cargo xtask bench seed                # the seed job beside librdkafka alone
   cargo xtask bench seed --rounds 5
   cargo xtask bench latency             # from append to a reader, by commit interval
+  cargo xtask bench swap                # how long workers stand still for a swap
   cargo xtask bench guests              # what crossing and each guest cost
   cargo xtask bench guests chain";
 
@@ -34,6 +36,7 @@ pub struct Arguments {
 enum What {
     Seed(seed::Arguments),
     Latency(latency::Arguments),
+    Swap(swap::Arguments),
     /// Time guests without a broker: the crossing, each guest, the chain, and native twins.
     Guests {
         /// Arguments for the benchmark, a filter for example.
@@ -47,6 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     match &arguments.what {
         What::Seed(arguments) => seed::run(arguments),
         What::Latency(arguments) => latency::run(arguments),
+        What::Swap(arguments) => swap::run(arguments),
         What::Guests { arguments } => guests(arguments),
     }
 }

@@ -17,19 +17,47 @@ pub struct Response {
 
 /// Sends `GET path` and reads the answer to the end of the connection.
 pub fn get(address: SocketAddr, path: &str) -> Result<Response, Error> {
-    let timeout = Duration::from_secs(10);
+    request(address, "GET", path, &[], b"")
+}
+
+/// Sends any request, and reads the answer to the end of the connection. There's a `Host` unless the headers have one.
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Response, Error> {
+    let timeout = Duration::from_secs(60);
     let mut stream = TcpStream::connect_timeout(&address, timeout)
         .with_context(|| format!("can't connect to {address}"))?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     // Version 1.0: the server closes the connection and sends no chunks.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut head = format!(
+        "{method} {path} HTTP/1.0\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
+        head += &format!("host: {address}\r\n");
+    }
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(b"\r\n")?;
+    // A server that refuses a body may close before it has read it all; its answer says why.
+    let _ = stream.write_all(body);
     let mut bytes = Vec::new();
-    stream
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("can't read the answer to GET http://{address}{path}"))?;
+    let read = stream.read_to_end(&mut bytes);
+    if bytes.is_empty() {
+        read.with_context(|| format!("can't read the answer to {method} http://{address}{path}"))?;
+    }
     parse(&String::from_utf8_lossy(&bytes))
-        .with_context(|| format!("GET http://{address}{path} gave no HTTP answer"))
+        .with_context(|| format!("{method} http://{address}{path} gave no HTTP answer"))
 }
 
 fn parse(text: &str) -> Option<Response> {

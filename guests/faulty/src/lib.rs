@@ -22,6 +22,8 @@
 //! lists the columns that it asks for (`["values"]`). With `field` the value is a JSON object and the verb is the string in
 //! that field of it, which stands there without escapes; a record without the field goes on. With `by_name` no value is a
 //! verb: each record goes to the output that its value names, by the SDK's `set_output`.
+//! With `always` that is the verb of all records, whatever their values; with `nth`, too, of the nth record alone that an
+//! instance is given.
 
 mod by_name;
 mod lies;
@@ -47,6 +49,11 @@ weir_guest::bindings::export_guest!(Faulty with_types_in weir_guest::bindings);
 thread_local! {
     /// The batches that this instance has been given.
     static BATCHES: Cell<u64> = const { Cell::new(0) };
+    /// The records that this instance has been given.
+    static RECORDS: Cell<u64> = const { Cell::new(0) };
+    /// The verb of all records, or of the nth one that this instance is given.
+    static ALWAYS: RefCell<Option<String>> = const { RefCell::new(None) };
+    static NTH: Cell<Option<u64>> = const { Cell::new(None) };
     /// What stands before the verb, if it stands in a field: `"FIELD":"`.
     static MARK: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -58,6 +65,8 @@ struct Config {
     needs: Option<Vec<Need>>,
     field: Option<String>,
     by_name: bool,
+    always: Option<String>,
+    nth: Option<u64>,
 }
 
 #[derive(Clone, Copy, Default, serde::Deserialize)]
@@ -107,6 +116,8 @@ impl Guest for Faulty {
             Init::Grow => grow(),
             Init::Stack => drop(recurse(0)),
         }
+        ALWAYS.set(config.always);
+        NTH.set(config.nth);
         MARK.set(config.field.map(|field| format!("\"{field}\":\"")));
         if config.by_name {
             return by_name::init(setup.outputs);
@@ -146,6 +157,12 @@ fn transform(batch: &Batch) -> Result<Output, String> {
         };
         let text = String::from_utf8_lossy(value.unwrap_or(b"null"));
         let text = MARK.with_borrow(|mark| verb_in(&text, mark.as_deref()).to_owned());
+        RECORDS.set(RECORDS.get() + 1);
+        let is_meant = NTH.get().is_none_or(|nth| nth == RECORDS.get());
+        let text = match ALWAYS.with_borrow(Clone::clone).filter(|_| is_meant) {
+            Some(verb) => verb,
+            None => text,
+        };
         let verb = text.split(' ').next().unwrap_or_default();
         let (verb, argument) = match verb.split_once(':') {
             Some((verb, argument)) => (verb, Some(argument)),

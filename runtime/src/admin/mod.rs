@@ -1,8 +1,15 @@
-//! The admin endpoints: the only place that names axum. They read what others counted, and never touch a record.
+//! The admin endpoints: the only place that names axum. They read what others counted, change what runs, and never touch a
+//! record.
+//!
+//! - `api`: what runs, and how that changes. `guard`: who may use it. `problem`: its errors.
+
+mod api;
+mod guard;
+mod problem;
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,17 +19,23 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::time::sleep;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
 
+use self::api::Subject;
+use self::guard::Guard;
+pub use self::problem::Problem;
+use crate::config::{self, Secret};
 use crate::metrics::Metrics;
+use crate::pipeline::Pipelines;
 use crate::status::Status;
 
 /// What the endpoints read.
 #[derive(Clone)]
 pub struct Seen {
-    /// The pipelines' state.
+    /// The pipelines.
+    pub pipelines: Pipelines,
+    /// Their state.
     pub status: Status,
     /// The metrics.
     pub metrics: Metrics,
@@ -31,32 +44,40 @@ pub struct Seen {
 /// The endpoints, bound to their address and not serving yet.
 pub struct Admin {
     listener: TcpListener,
+    token: Option<Secret>,
+    tls: Option<RustlsConfig>,
 }
 
 impl Admin {
     /// Takes the address; port 0 takes a free one. Without an address it's the first of [`PORTS`] that's free on this
-    /// machine, so that several processes get along.
-    pub async fn bind(listen: Option<SocketAddr>) -> Result<Admin> {
-        if let Some(listen) = listen {
-            let listener = TcpListener::bind(listen).await.with_context(|| {
-                format!("listening on {listen} for the admin endpoints; `--listen` or [admin] listen takes another address")
-            })?;
-            return Ok(Admin { listener });
-        }
-        for port in PORTS {
-            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-                Ok(listener) => return Ok(Admin { listener }),
-                Err(why) if why.kind() == ErrorKind::AddrInUse => {}
-                Err(why) => {
-                    let context = format!("listening on port {port} for the admin endpoints");
-                    return Err(Error::new(why).context(context));
-                }
+    /// machine, so that several processes get along. Reads certificate and key, if there are any.
+    pub async fn bind(config: &config::Admin) -> Result<Admin> {
+        let tls = match &config.tls {
+            None => None,
+            Some(config::Tls { cert, key }) => {
+                let read = RustlsConfig::from_pem_file(cert, key).await;
+                Some(read.with_context(|| {
+                    format!(
+                        "reading the certificate {} and the key {} of [admin.tls]",
+                        cert.display(),
+                        key.display()
+                    )
+                })?)
             }
-        }
-        let (first, last) = (PORTS.start(), PORTS.end());
-        bail!(
-            "the ports {first} to {last} are all taken, and the admin endpoints need one; `--listen` or [admin] listen takes another address"
-        )
+        };
+        let listener = listener(config.listen)?;
+        // As tokio has it.
+        listener.set_nonblocking(true)?;
+        Ok(Admin {
+            listener,
+            token: config.token.clone(),
+            tls,
+        })
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The address that it listens on.
@@ -72,28 +93,63 @@ impl Admin {
         seen: Seen,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
+        let guard = Guard::new(self.token.clone(), self.address()?);
+        let subject = Subject {
+            pipelines: seen.pipelines.clone(),
+            status: seen.status.clone(),
+        };
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
-            .with_state(seen);
-        let (stopping, stopped) = oneshot::channel();
-        let stop = async move {
+            .with_state(seen)
+            .merge(api::router(subject, guard))
+            .fallback(api::not_found)
+            .method_not_allowed_fallback(api::not_allowed)
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let handle = Handle::new();
+        let (serving, stopping) = (handle.clone(), async move {
             stop.await;
-            // Nobody listens only if serving has ended.
-            let _ = stopping.send(());
-        };
-        let serving = axum::serve(self.listener, router).with_graceful_shutdown(stop);
-        let patience = async {
-            let _ = stopped.await;
-            sleep(GRACE).await;
-        };
-        tokio::select! {
-            served = serving => served.context("serving the admin endpoints"),
             // A client that never ends its request must not hold the process.
-            () = patience => Ok(()),
+            handle.graceful_shutdown(Some(GRACE));
+        });
+        let stopping = tokio::spawn(stopping);
+        let served = match self.tls {
+            None => {
+                let mut server = axum_server::from_tcp(self.listener)?;
+                server.http_builder().http1();
+                server.handle(serving).serve(router).await
+            }
+            Some(tls) => {
+                let server = axum_server::from_tcp_rustls(self.listener, tls)?;
+                server.handle(serving).serve(router).await
+            }
+        };
+        stopping.abort();
+        served.context("serving the admin endpoints")
+    }
+}
+
+fn listener(listen: Option<SocketAddr>) -> Result<TcpListener> {
+    if let Some(listen) = listen {
+        return TcpListener::bind(listen).with_context(|| {
+            format!("listening on {listen} for the admin endpoints; `--listen` or [admin] listen takes another address")
+        });
+    }
+    for port in PORTS {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(why) if why.kind() == ErrorKind::AddrInUse => {}
+            Err(why) => {
+                let context = format!("listening on port {port} for the admin endpoints");
+                return Err(Error::new(why).context(context));
+            }
         }
     }
+    let (first, last) = (PORTS.start(), PORTS.end());
+    bail!(
+        "the ports {first} to {last} are all taken, and the admin endpoints need one; `--listen` or [admin] listen takes another address"
+    )
 }
 
 /// Where the endpoints listen if nothing else is said.
@@ -137,10 +193,16 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let admin = Admin::bind("127.0.0.1:0".parse().ok()).await.unwrap();
+            let config = config::Admin {
+                listen: "127.0.0.1:0".parse().ok(),
+                token: None,
+                tls: None,
+            };
+            let admin = Admin::bind(&config).await.unwrap();
             let address = admin.address().unwrap();
             let client = tokio::task::spawn_blocking(move || client(address));
             let seen = Seen {
+                pipelines: Pipelines::default(),
                 status,
                 metrics: Metrics::default(),
             };
@@ -155,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_client_that_never_ends_its_request_does_not_hold_the_process() {
-        let status = Status::new([]);
+        let status = Status::default();
         serve(status, |address| {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(b"GET /healthz HTTP/1.1\r\nho").unwrap();

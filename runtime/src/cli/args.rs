@@ -11,6 +11,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::dead_letters::args::DeadLetters;
+use super::remote::args as remote;
 use crate::config::{check_instance, parse_duration};
 use crate::fake::Subject;
 
@@ -43,6 +44,22 @@ pub enum Command {
     Offsets(Offsets),
     /// List, show, count and replay the records that a pipeline couldn't process
     DeadLetters(DeadLetters),
+    /// Show what a running Weir runs
+    Status(remote::Status),
+    /// Run another version of a transform, or try it, while records flow
+    Swap(remote::Swap),
+    /// List what a transform ran and runs
+    Versions(remote::Versions),
+    /// Go back to the version before, or end a canary
+    Rollback(remote::RollBack),
+    /// Run what is tried for all records
+    Promote(remote::Promote),
+    /// Have a pipeline read no more
+    #[command(after_help = PAUSE_HELP)]
+    Pause(remote::Pause),
+    /// Have a paused pipeline read on
+    #[command(after_help = RESUME_HELP)]
+    Resume(remote::Pause),
     /// Show what a module is, what it imports, and what config it takes
     Inspect(Inspect),
     /// Write made-up records to a topic
@@ -50,6 +67,16 @@ pub enum Command {
     /// See three transforms at work on made-up records, without a broker
     Demo(Demo),
 }
+
+const RESUME_HELP: &str = "\
+Examples:
+  weir resume stocks                      from where it stood";
+
+const PAUSE_HELP: &str = "\
+Examples:
+  weir pause stocks                       until resumed, also over a restart
+
+What was read goes out, and the workers stay in their group: nothing moves.";
 
 /// Where the config file is.
 #[derive(Clone, Debug, Args)]
@@ -75,6 +102,7 @@ Examples:
   weir run --instance blue                under a name that stays over restarts
   WEIR_LOG=debug weir run                 with more in the log
 
+Files that change are taken up while it runs, and on SIGHUP all are looked at.
 Start it several times, on as many machines as you like, and the processes
 share the partitions.
 

@@ -11,6 +11,7 @@ use crate::config::{ConfigError, Partitioning, show_duration};
 use crate::guest::Module;
 use crate::instance::Instance;
 use crate::pipeline::Pipeline;
+use crate::store::Store;
 
 /// Says whether a config, its modules and its topics are right.
 pub fn check(args: &Check) -> Result<()> {
@@ -19,7 +20,7 @@ pub fn check(args: &Check) -> Result<()> {
         Err(why) => return wrong(args, why),
     };
     let path = config.path.clone();
-    let app = match load_app(config, Instance::unheld("check")) {
+    let app = match load_app(config, Instance::unheld("check"), Store::in_memory()) {
         Ok(app) => app,
         Err(why) => return wrong(args, why),
     };
@@ -119,7 +120,12 @@ fn show(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Result<()> {
     row(["group", &config.group, "", ""]);
     let interval = format!("every {}", show_duration(config.commit_interval));
     row(["delivery", &config.delivery.to_string(), &interval, ""]);
-    for (transform, module) in config.transforms.iter().zip(pipeline.modules()) {
+    for (transform, version) in config
+        .transforms
+        .iter()
+        .zip(pipeline.deployment().versions())
+    {
+        let module = &version.module;
         let digest = format!("sha256:{}", module.digest().short());
         let (refused, broken) = (transform.on_refused, transform.on_broken);
         let policies = format!("refused: {refused}, broken: {broken}");
@@ -141,8 +147,10 @@ fn describe(pipeline: &Pipeline, cluster: Option<&Cluster>) -> Value {
         let found = cluster.and_then(|it| it.dead_letter.as_ref());
         json!({"topic": topic, "partitions": found.map(|it| it.partitions)})
     });
-    let transforms = config.transforms.iter().zip(pipeline.modules());
-    let transforms = transforms.map(|(transform, module)| {
+    let versions = pipeline.deployment().versions();
+    let transforms = config.transforms.iter().zip(&versions);
+    let transforms = transforms.map(|(transform, version)| {
+        let module = &version.module;
         let max = transform.max_refused;
         json!({
             "name": transform.name,

@@ -1,4 +1,5 @@
-//! The command line: what can be typed ([`args`]), and what people see ([`table`], [`text`], [`produce`], [`demo`], [`dead_letters`]).
+//! The command line: what can be typed ([`args`]), and what people see ([`table`], [`text`], [`produce`], [`demo`], [`dead_letters`],
+//! [`remote`]).
 
 pub mod args;
 pub mod check;
@@ -7,6 +8,7 @@ pub mod demo;
 pub mod inspect;
 pub mod offsets;
 pub mod produce;
+pub mod remote;
 pub mod run;
 pub mod table;
 pub mod text;
@@ -22,6 +24,7 @@ use crate::app::App;
 use crate::config::{self, Config, ConfigError};
 use crate::instance::Instance;
 use crate::kafka::{Scope, permit};
+use crate::store::Store;
 
 /// All was done.
 pub const DONE: u8 = 0;
@@ -74,8 +77,8 @@ fn load(file: &ConfigFile) -> Result<Config, Error> {
 }
 
 /// Loads the modules too. What fails here is for the one who typed to mend.
-fn load_app(config: Config, instance: Instance) -> Result<App, Error> {
-    App::load(config, instance).map_err(|why| match why.is::<ConfigError>() {
+fn load_app(config: Config, instance: Instance, store: Store) -> Result<App, Error> {
+    App::load(config, instance, store).map_err(|why| match why.is::<ConfigError>() {
         true => why,
         false => UsageError(format!("{why:#}")).into(),
     })

@@ -1,15 +1,19 @@
 //! `weir run`
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::args::Run;
-use super::{load, load_app};
-use crate::config::{self, Delivery};
+use super::{load, load_app, permitted};
+use crate::app::Signal;
+use crate::config::{self, Config, Delivery};
 use crate::instance::Instance;
+use crate::store::Store;
 
 /// Runs the pipelines until a signal.
 pub fn run(args: &Run) -> Result<()> {
@@ -19,8 +23,21 @@ pub fn run(args: &Run) -> Result<()> {
     let vital =
         |it: &config::Pipeline| it.static_membership || it.delivery == Delivery::ExactlyOnce;
     let instance = Instance::claim(&config.data, name, config.pipelines.iter().any(vital))?;
-    let app = load_app(config, instance)?;
-    runtime()?.block_on(async { app.run(signals()?).await })
+    let store = match Store::open(&config.data, instance.name()) {
+        Ok(store) => store,
+        Err(why) => {
+            warn!("versions aren't kept, and a restart knows of no swap: {why:#}");
+            Store::in_memory()
+        }
+    };
+    let app = load_app(config, instance, store)?;
+    let (file, listen) = (args.file.clone(), args.listen);
+    let read = move || {
+        let mut config = Config::load(&file.config, &permitted)?;
+        config.admin.listen = listen.or(config.admin.listen);
+        Ok(config)
+    };
+    runtime()?.block_on(async { app.run(told()?, Arc::new(read)).await })
 }
 
 /// The control side's runtime: one thread, since it touches no record.
@@ -29,6 +46,27 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the control side")
+}
+
+/// A message for each SIGINT, SIGTERM and SIGHUP.
+fn told() -> Result<mpsc::UnboundedReceiver<Signal>> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let mut stop = signals()?;
+    let mut hangups = signal(SignalKind::hangup()).context("listening for signals")?;
+    // It ends with the runtime, or with the receiver.
+    tokio::spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                Some(()) = stop.recv() => Signal::Stop,
+                Some(()) = hangups.recv() => Signal::Reload,
+                else => return,
+            };
+            if tell.send(signal).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(told)
 }
 
 /// A message for each SIGINT or SIGTERM.

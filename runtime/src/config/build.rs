@@ -17,7 +17,9 @@ use super::settings::{Secret, Setting, Settings, Table};
 use super::topics::{build_dead_letter, build_inputs, build_outputs};
 use super::transforms::{Around, build_transforms};
 use super::units::ByteSize;
-use super::{Admin, BatchLimit, Config, Delivery, Partitioning, Pipeline, Start, Surroundings};
+use super::{
+    Admin, BatchLimit, Config, Delivery, Partitioning, Pipeline, Start, Surroundings, Tls,
+};
 
 /// The group's default is this and the pipeline's name.
 const GROUP_PREFIX: &str = "weir-";
@@ -41,6 +43,8 @@ const TRANSACTION_BYTES: ByteSize = ByteSize::mib(16);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A secret that is shorter can be tried out.
 const MIN_ID_KEY: usize = 16;
+/// Likewise.
+const MIN_TOKEN: usize = 16;
 
 /// Where Weir keeps what it may keep, unless told otherwise.
 const DATA: &str = "weir-data";
@@ -58,7 +62,7 @@ pub(super) fn build(
         None => folder.to_path_buf(),
     };
     let data = folder.join(raw.data.as_ref().map_or(DATA, |data| &data.value.value));
-    let admin = build_admin(&raw, problems);
+    let admin = build_admin(&raw, folder, problems);
     let instance = build_instance(&raw, problems);
     let id_key = build_id_key(&raw, problems);
     let rule = surroundings.setting;
@@ -77,31 +81,49 @@ pub(super) fn build(
         path: path.to_path_buf(),
         admin: admin?,
         data,
+        watch: raw.watch.is_none_or(|it| it.value),
         id_key,
         instance,
         pipelines: pipelines.into_iter().map(|built| built.pipeline).collect(),
     })
 }
 
-fn build_admin(raw: &Raw, problems: &mut Problems) -> Option<Admin> {
-    let Some(listen) = &raw.listen else {
-        return Some(Admin { listen: None });
-    };
-    match listen.value.value.parse() {
-        Ok(listen) => Some(Admin {
-            listen: Some(listen),
-        }),
-        Err(_) => {
+fn build_admin(raw: &Raw, folder: &Path, problems: &mut Problems) -> Option<Admin> {
+    let token = raw.token.as_ref().map(|token| {
+        if token.value.value.len() < MIN_TOKEN {
             problems.at(
-                listen.line,
+                token.line,
                 format!(
-                    "\"listen\" in [admin] must be an address and a port such as \"127.0.0.1:8080\" or \"0.0.0.0:8080\", not \"{}\"",
-                    listen.value
+                    "\"token\" in [admin] is {} bytes long; it needs at least {MIN_TOKEN}, of a random source such as `openssl rand -hex 32`",
+                    token.value.value.len()
                 ),
             );
-            None
         }
-    }
+        Secret::new(token.value.value.clone())
+    });
+    let tls = raw.tls.as_ref().and_then(|tls| {
+        Some(Tls {
+            cert: folder.join(&tls.cert.as_ref()?.value.value),
+            key: folder.join(&tls.key.as_ref()?.value.value),
+        })
+    });
+    let listen = match &raw.listen {
+        None => None,
+        Some(listen) => match listen.value.value.parse() {
+            Ok(listen) => Some(listen),
+            Err(_) => {
+                problems.at(
+                    listen.line,
+                    format!(
+                        "\"listen\" in [admin] must be an address and a port such as \"127.0.0.1:8080\" or \"0.0.0.0:8080\", not \"{}\"",
+                        listen.value
+                    ),
+                );
+                return None;
+            }
+        },
+    };
+    Some(Admin { listen, token, tls })
 }
 
 fn build_instance(raw: &Raw, problems: &mut Problems) -> Option<String> {

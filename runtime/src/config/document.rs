@@ -154,6 +154,8 @@ pub(super) struct Text {
     pub(super) typed: String,
     /// With `${…}` filled in.
     pub(super) value: String,
+    /// What was filled in for which reference.
+    pub(super) references: Vec<(String, String)>,
 }
 
 impl Text {
@@ -252,10 +254,17 @@ impl Reader<'_> {
     }
 
     fn string(&mut self, line: usize, typed: &str) -> Value {
-        match fill_in(typed, &mut |reference| self.reference(reference)) {
+        let mut references = Vec::new();
+        let mut resolve = |reference: &str| {
+            let value = self.reference(reference)?;
+            references.push((reference.to_string(), value.clone()));
+            Ok(value)
+        };
+        match fill_in(typed, &mut resolve) {
             Ok(value) => Value::String(Text {
                 typed: typed.to_string(),
                 value,
+                references,
             }),
             Err(message) => {
                 self.problems.at(line, message);
@@ -292,7 +301,7 @@ impl Reader<'_> {
 }
 
 /// Replaces each `${…}` by what `resolve` makes of it, and `$${` by `${`. What was filled in isn't looked at again.
-fn fill_in(
+pub(super) fn fill_in(
     text: &str,
     resolve: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Result<String, String> {

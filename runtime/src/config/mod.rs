@@ -15,6 +15,7 @@ mod names;
 mod raw;
 mod settings;
 mod table;
+mod template;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -30,6 +31,7 @@ pub use crate::guest::Limits;
 pub use document::{ConfigError, Problem};
 pub use names::check_instance;
 pub use settings::{Secret, Setting, Settings, Table};
+pub use template::Template;
 pub use units::{ByteSize, parse_duration, show_duration};
 
 /// A config that was checked: whatever can be known to fail without a broker or a module has failed before.
@@ -37,10 +39,12 @@ pub use units::{ByteSize, parse_duration, show_duration};
 pub struct Config {
     /// The file it comes from, as it was given.
     pub path: PathBuf,
-    /// The health, readiness and metrics endpoints.
+    /// The admin API, and the health, readiness and metrics endpoints.
     pub admin: Admin,
-    /// The folder that Weir keeps compiled code in; made when it is needed.
+    /// The folder that Weir keeps compiled code and versions in; made when it is needed.
     pub data: PathBuf,
+    /// Whether module files and the config file are taken up when they change.
+    pub watch: bool,
     /// What makes stable ids impossible to foresee (`id_key`), if anything does.
     pub id_key: Option<Secret>,
     /// The name of this process among those that share a group (`instance`); `None` for one made of the host's name.
@@ -50,14 +54,27 @@ pub struct Config {
 }
 
 /// The endpoints of the process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// Where they listen; `None` for the first free port from 8080 on, on this machine only.
     pub listen: Option<SocketAddr>,
+    /// What who uses the API has to know, if anything.
+    pub token: Option<Secret>,
+    /// What TLS is spoken with, if it is.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate and its key, each a PEM file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The file of the certificate, and of those between it and the authority that clients trust.
+    pub cert: PathBuf,
+    /// The file of the private key.
+    pub key: PathBuf,
 }
 
 /// From input topics through a chain to an output topic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
     /// Unique in the file; lower-case letters, digits, `.`, `_` and `-`.
     pub name: String,
@@ -240,7 +257,7 @@ pub struct BatchLimit {
 }
 
 /// One step of a chain.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Transform {
     /// Unique in its pipeline; lower-case letters, digits, `.`, `_` and `-`.
     pub name: String,
@@ -248,8 +265,8 @@ pub struct Transform {
     pub line: usize,
     /// The module's file, found from the folder that `modules` names.
     pub module: PathBuf,
-    /// What the guest is set up with: a JSON object. May hold secrets.
-    pub config: serde_json::Value,
+    /// What the guest is set up with. May hold secrets.
+    pub config: Template,
     /// Where its ids come from.
     pub ids: Ids,
     /// What its guests may use.
@@ -262,12 +279,27 @@ pub struct Transform {
     pub retries: u32,
     /// When it counts as broken itself.
     pub max_refused: MaxRefused,
+    /// How a new version has to prove itself beside the one before, if it has to.
+    pub probation: Option<Probation>,
+}
+
+/// Bounds for a new version while it's new; past one, the version before comes back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probation {
+    /// For how long.
+    pub lasts: Duration,
+    /// How much larger the share of records that it refuses may be, from 0 to 1.
+    pub max_refused: f64,
+    /// How often its guests may break.
+    pub max_broken: u64,
+    /// How many times as long a record may take it.
+    pub max_latency: f64,
 }
 
 impl fmt::Debug for Transform {
     /// The config's keys, but none of its values, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<&str> = match &self.config {
+        let keys: Vec<&str> = match self.config.typed() {
             serde_json::Value::Object(object) => object.keys().map(String::as_str).collect(),
             _ => Vec::new(),
         };
@@ -282,6 +314,7 @@ impl fmt::Debug for Transform {
             .field("on_broken", &self.on_broken)
             .field("retries", &self.retries)
             .field("max_refused", &self.max_refused)
+            .field("probation", &self.probation)
             .finish()
     }
 }

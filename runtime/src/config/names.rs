@@ -42,11 +42,13 @@ pub fn check_instance(name: &str) -> Result<(), String> {
         && name.starts_with(is_plain)
         && name
             .chars()
-            .all(|c| is_plain(c) || matches!(c, '.' | '_' | '-'));
+            .all(|c| is_plain(c) || matches!(c, '.' | '_' | '-'))
+        // So ends the name of another one's lock, beside this one's folder.
+        && !name.ends_with(".lock");
     match fits {
         true => Ok(()),
         false => Err(format!(
-            "must be 1 to {MAX_INSTANCE} letters, digits, \".\", \"_\" or \"-\", the first a letter or digit"
+            "must be 1 to {MAX_INSTANCE} letters, digits, \".\", \"_\" or \"-\", the first a letter or digit, and not end in \".lock\""
         )),
     }
 }

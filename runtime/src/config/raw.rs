@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::document::{Field, Problems, Text, Value};
 use super::settings::Setting;
 use super::table::Reader;
+use super::template::Template;
 use super::units::ByteSize;
 use super::{Delivery, Ids, Partitioning, Policy};
 
@@ -23,6 +24,7 @@ pub(super) const TOP: Section = Section {
         "data",
         "instance",
         "id_key",
+        "watch",
         "admin",
         "kafka",
         "pipelines",
@@ -30,7 +32,11 @@ pub(super) const TOP: Section = Section {
 };
 pub(super) const ADMIN: Section = Section {
     title: "[admin]",
-    keys: &["listen"],
+    keys: &["listen", "token", "tls"],
+};
+pub(super) const TLS: Section = Section {
+    title: "[admin.tls]",
+    keys: &["cert", "key"],
 };
 pub(super) const PIPELINE: Section = Section {
     title: "[pipelines.NAME]",
@@ -75,6 +81,7 @@ pub(super) const TRANSFORM: Section = Section {
         "on_broken",
         "retries",
         "max_refused",
+        "probation",
         "deadline",
         "record_deadline",
         "memory",
@@ -93,6 +100,11 @@ pub(super) const MAX_REFUSED: Section = Section {
     keys: &["share", "of"],
 };
 
+pub(super) const PROBATION: Section = Section {
+    title: "[pipelines.NAME.transforms.probation]",
+    keys: &["for", "max_refused", "max_broken", "max_latency"],
+};
+
 /// A value and its line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Located<T> {
@@ -106,9 +118,18 @@ pub(super) struct Raw {
     pub(super) data: Option<Located<Text>>,
     pub(super) instance: Option<Located<Text>>,
     pub(super) id_key: Option<Located<Text>>,
+    pub(super) watch: Option<Located<bool>>,
     pub(super) listen: Option<Located<Text>>,
+    pub(super) token: Option<Located<Text>>,
+    pub(super) tls: Option<RawTls>,
     pub(super) kafka: Vec<Setting>,
     pub(super) pipelines: Vec<RawPipeline>,
+}
+
+/// `[admin.tls]`
+pub(super) struct RawTls {
+    pub(super) cert: Option<Located<Text>>,
+    pub(super) key: Option<Located<Text>>,
 }
 
 /// `[pipelines.NAME]`
@@ -154,13 +175,14 @@ pub(super) struct RawTransform {
     pub(super) line: usize,
     pub(super) name: Option<Located<Text>>,
     pub(super) module: Option<Located<Text>>,
-    pub(super) config: serde_json::Value,
+    pub(super) config: Template,
     pub(super) ids: Option<Located<Ids>>,
     pub(super) on_refused: Option<Located<Policy>>,
     pub(super) on_broken: Option<Located<Policy>>,
     pub(super) retries: Option<Located<u64>>,
     pub(super) max_refused_share: Option<Located<f64>>,
     pub(super) max_refused_of: Option<Located<u64>>,
+    pub(super) probation: Option<RawProbation>,
     pub(super) deadline: Option<Located<Duration>>,
     pub(super) record_deadline: Option<Located<Duration>>,
     pub(super) memory: Option<Located<ByteSize>>,
@@ -174,6 +196,14 @@ pub(super) struct RawTransform {
     pub(super) max_config_bytes: Option<Located<ByteSize>>,
 }
 
+/// `[pipelines.NAME.transforms.probation]`
+pub(super) struct RawProbation {
+    pub(super) lasts: Option<Located<Duration>>,
+    pub(super) max_refused: Option<Located<f64>>,
+    pub(super) max_broken: Option<Located<u64>>,
+    pub(super) max_latency: Option<Located<f64>>,
+}
+
 /// Reads what was typed.
 pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
     let mut top = Reader::new("the top level", &TOP, fields, problems);
@@ -182,9 +212,21 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
     let instance = top.text("instance");
     let id_key = top.text("id_key");
     let kafka = top.settings("kafka");
-    let listen = top
-        .table("admin")
-        .and_then(|admin| Reader::new("[admin]", &ADMIN, admin.value, top.problems).text("listen"));
+    let watch = top.flag("watch");
+    let (mut listen, mut token, mut tls) = (None, None, None);
+    if let Some(admin) = top.table("admin") {
+        let mut admin = Reader::new("[admin]", &ADMIN, admin.value, top.problems);
+        listen = admin.text("listen");
+        token = admin.text("token");
+        if let Some(fields) = admin.table("tls") {
+            let mut table = Reader::new("[admin.tls]", &TLS, fields.value, admin.problems);
+            table.require(fields.line, TLS.keys);
+            tls = Some(RawTls {
+                cert: table.text("cert"),
+                key: table.text("key"),
+            });
+        }
+    }
     let is_given = top.field("pipelines").is_some();
     let pipelines = top.table("pipelines").map(|table| table.value);
     if !is_given || pipelines.is_some_and(<[Field]>::is_empty) {
@@ -215,7 +257,10 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
         data,
         instance,
         id_key,
+        watch,
         listen,
+        token,
+        tls,
         kafka,
         pipelines,
     }
@@ -312,17 +357,28 @@ fn read_transform(
         }
         None => (None, None),
     };
+    let probation = table.table("probation").map(|fields| {
+        let place = format!("[pipelines.{pipeline}.transforms.probation]");
+        let mut table = Reader::new(&place, &PROBATION, fields.value, table.problems);
+        RawProbation {
+            lasts: table.duration("for"),
+            max_refused: table.number("max_refused"),
+            max_broken: table.count("max_broken"),
+            max_latency: table.number("max_latency"),
+        }
+    });
     RawTransform {
         line,
         name: table.text("name"),
         module: table.text("module"),
-        config: table.json_object("config"),
+        config: table.template("config"),
         ids: table.choice("ids", &[("stable", Ids::Stable), ("random", Ids::Random)]),
         on_refused: table.choice("on_refused", POLICIES),
         on_broken: table.choice("on_broken", POLICIES),
         retries: table.count("retries"),
         max_refused_share,
         max_refused_of,
+        probation,
         deadline: table.duration("deadline"),
         record_deadline: table.duration("record_deadline"),
         memory: table.size("memory"),

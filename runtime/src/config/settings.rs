@@ -74,6 +74,13 @@ impl Settings {
         self.0.iter()
     }
 
+    /// These settings wherever they stand in the file, to be compared.
+    pub fn unplaced(&self) -> Settings {
+        let mut settings = self.clone();
+        settings.0.iter_mut().for_each(|setting| setting.line = 0);
+        settings
+    }
+
     /// Sets a key that comes from the program rather than the file.
     pub fn set(&mut self, key: &str, value: &str) {
         self.put(Setting {

@@ -1,11 +1,13 @@
 //! Reads the keys of one table, each by its type.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::document::{Field, Node, Problems, Text, Value};
 use super::names::nearest;
 use super::raw::{Located, RawOutput, Section};
-use super::settings::Setting;
+use super::settings::{Secret, Setting};
+use super::template::Template;
 use super::units::{ByteSize, parse_duration};
 use crate::kafka::is_secret;
 
@@ -140,6 +142,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     pub(super) fn moment(&mut self, key: &str) -> Option<Located<Text>> {
         self.value(key, |node| match &node.value {
             Value::Datetime(text) => Ok(Text {
+                references: Vec::new(),
                 typed: text.clone(),
                 value: text.clone(),
             }),
@@ -281,12 +284,28 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// A table as JSON; an empty one if it isn't there.
-    pub(super) fn json_object(&mut self, key: &str) -> serde_json::Value {
+    pub(super) fn template(&mut self, key: &str) -> Template {
         let object = self.value(key, |node| match &node.value {
-            Value::Table(_) => to_json(node),
+            Value::Table(_) => {
+                let mut references = BTreeMap::new();
+                let filled = to_json(node, &mut |text| {
+                    let secrets = text.references.iter().cloned();
+                    references.extend(secrets.map(|(name, value)| (name, Secret::new(value))));
+                    text.value.clone()
+                })?;
+                let typed = to_json(node, &mut |text| text.typed.clone())?;
+                Ok(Template::new(typed, filled, references))
+            }
             other => Err(format!("must be a table, not {}", other.kind())),
         });
-        object.map_or_else(|| serde_json::json!({}), |object| object.value)
+        match object {
+            Some(object) => object.value,
+            None => Template::new(
+                serde_json::json!({}),
+                serde_json::json!({}),
+                BTreeMap::new(),
+            ),
+        }
     }
 
     /// librdkafka's settings: keys with dots, in quotes or as nested tables.
@@ -392,9 +411,12 @@ fn flatten(
     }
 }
 
-fn to_json(node: &Node) -> Result<serde_json::Value, String> {
+fn to_json(
+    node: &Node,
+    string: &mut dyn FnMut(&Text) -> String,
+) -> Result<serde_json::Value, String> {
     Ok(match &node.value {
-        Value::String(text) => text.value.clone().into(),
+        Value::String(text) => string(text).into(),
         Value::Integer(number) => (*number).into(),
         Value::Float(number) => serde_json::Number::from_f64(*number)
             .ok_or_else(|| format!("can't hold {number}, which JSON has no number for"))?
@@ -404,13 +426,13 @@ fn to_json(node: &Node) -> Result<serde_json::Value, String> {
         Value::Broken => serde_json::Value::Null,
         Value::Array(items) => items
             .iter()
-            .map(to_json)
+            .map(|item| to_json(item, string))
             .collect::<Result<Vec<_>, _>>()?
             .into(),
         Value::Table(fields) => serde_json::Value::Object(
             fields
                 .iter()
-                .map(|field| Ok((field.key.clone(), to_json(&field.node)?)))
+                .map(|field| Ok((field.key.clone(), to_json(&field.node, string)?)))
                 .collect::<Result<_, String>>()?,
         ),
     })

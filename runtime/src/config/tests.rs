@@ -94,7 +94,7 @@ fn a_short_file_gets_the_defaults() {
     };
     assert_eq!((transform.name.as_str(), transform.line), ("id", 6));
     assert_eq!(transform.module, Path::new("etc/add-uuid.wasm"));
-    assert_eq!(transform.config, serde_json::json!({}));
+    assert_eq!(transform.config.typed(), &serde_json::json!({}));
     assert_eq!(transform.ids, Ids::Stable);
     assert_eq!(transform.limits, Limits::default());
     let policies = (transform.on_refused, transform.on_broken);
@@ -206,7 +206,7 @@ start = "latest"
     assert_eq!(b.transforms[0].module, Path::new("/m/x.wasm"));
     assert_eq!(b.transforms[1].module, Path::new("etc/guests/y.wasm"));
     let text = r#"{"b":1,"a":[1.5,"${x}","hunter2"],"d":"2026-01-31","n":{"t":true}}"#;
-    assert_eq!(b.transforms[1].config.to_string(), text);
+    assert_eq!(b.transforms[1].config.filled().to_string(), text);
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::bounds::{bounded_count, bounded_duration, bounded_size};
 use super::document::Problems;
 use super::names::check_name;
-use super::raw::{Located, RawTransform};
+use super::raw::{Located, RawProbation, RawTransform};
 use super::units::{ByteSize, show_duration};
-use super::{BatchLimit, Ids, Limits, MaxRefused, Policy, Transform};
+use super::{BatchLimit, Ids, Limits, MaxRefused, Policy, Probation, Transform};
 
 /// A guest breaks on the same record each time, but for bugs that depend on what it saw before; once more tells them
 /// apart.
@@ -154,6 +154,8 @@ fn build_transform(
     let on_broken = build_policy("on_broken", raw.on_broken, around, problems);
     let retries = bounded_count("retries", raw.retries, RETRIES, 0..=10, problems);
     let max_refused = build_max_refused(&raw, problems);
+    let probation = raw.probation.as_ref();
+    let probation = probation.map(|it| build_probation(it, problems));
     let module = raw.module.as_ref();
     if let Some(module) = module.filter(|module| module.value.value.is_empty()) {
         problems.at(
@@ -173,6 +175,7 @@ fn build_transform(
         // At most 10.
         retries: retries as u32,
         max_refused,
+        probation,
     })
 }
 
@@ -221,6 +224,36 @@ fn build_max_refused(raw: &RawTransform, problems: &mut Problems) -> MaxRefused 
     MaxRefused {
         share,
         of: bounded_count("of", of, default.of, 1..=1_000_000, problems),
+    }
+}
+
+/// Lets a new version refuse a hundredth of the records more than the one before, break never, and take three times as long.
+fn build_probation(raw: &RawProbation, problems: &mut Problems) -> Probation {
+    let mut number =
+        |key: &str, given: Option<Located<f64>>, default: f64, least: f64, most: f64| {
+            let Some(Located { line, value }) = given else {
+                return default;
+            };
+            // What isn't a number is in no range.
+            if !(value >= least && value <= most) {
+                let message = format!("\"{key}\" is {value}, and must be from {least} to {most}");
+                problems.at(line, message);
+            }
+            value
+        };
+    let max_refused = number("max_refused", raw.max_refused, 0.01, 0.0, 1.0);
+    let max_latency = number("max_latency", raw.max_latency, 3.0, 1.0, 1_000.0);
+    Probation {
+        lasts: bounded_duration(
+            "for",
+            raw.lasts,
+            Duration::from_secs(60),
+            Duration::from_secs(1)..=Duration::from_secs(24 * 3_600),
+            problems,
+        ),
+        max_refused,
+        max_broken: bounded_count("max_broken", raw.max_broken, 0, 0..=1_000_000, problems) as u64,
+        max_latency,
     }
 }
 

@@ -126,6 +126,8 @@ const OUT_BYTES: usize = 4 << 20;
 /// The way through a chain.
 pub struct Through {
     chain: Chain,
+    /// The id of the cluster that it reads from.
+    cluster: String,
     rules: Vec<Rule>,
     /// For each output whether a record keeps the number of its partition.
     outputs: Vec<bool>,
@@ -163,8 +165,12 @@ struct Rule {
 }
 
 impl Through {
-    /// A chain of these versions.
-    pub fn new(pipeline: &config::Pipeline, versions: &[Arc<Version>]) -> Result<Through> {
+    /// A chain of these versions, on the cluster of this id.
+    pub fn new(
+        pipeline: &config::Pipeline,
+        versions: &[Arc<Version>],
+        cluster: &str,
+    ) -> Result<Through> {
         let rule = |it: &config::Transform| Rule {
             on_refused: it.on_refused,
             on_broken: it.on_broken,
@@ -173,6 +179,7 @@ impl Through {
         let user = cluster::pairs(&pipeline.consumer);
         Ok(Through {
             chain: Chain::new(versions)?,
+            cluster: cluster.to_string(),
             rules: pipeline.transforms.iter().map(rule).collect(),
             outputs: pipeline
                 .outputs
@@ -250,7 +257,9 @@ impl Through {
                     .or_insert(id.unwrap_or_default())
             }
         };
-        let keys = self.chain.id_keys(&id, &letter.topic, letter.partition);
+        let keys = self
+            .chain
+            .id_keys(&self.cluster, &id, &letter.topic, letter.partition);
         self.keys.insert(place, keys);
         Ok(())
     }

@@ -338,7 +338,7 @@ impl From<TimestampType> for bindings::TimestampType {
 
 /// The CPU time of this thread: what the deadline counts, since a wall clock would condemn healthy records on a busy
 /// or stopped machine.
-fn thread_cpu_time() -> Duration {
+pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

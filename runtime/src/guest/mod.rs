@@ -19,7 +19,7 @@ pub use check::{Output, UNCHOSEN};
 pub use compile::compile_stdin;
 pub use fault::Fault;
 pub use host::{Compiler, Host};
-pub use instance::{Guest, Needs, Setup};
+pub use instance::{Guest, Needs, Setup, thread_cpu_time};
 pub use limits::{Limit, Limits};
 pub use log::{Level, Log};
 pub use module::{Description, Digest, Module};

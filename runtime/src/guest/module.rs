@@ -4,10 +4,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::bindings::TransformPre;
@@ -55,6 +57,45 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// The text of [`Display`](fmt::Display), and no other: 64 lower-case hexadecimal digits.
+impl FromStr for Digest {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Digest> {
+        let nibble = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| match pair {
+                [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+                _ => None,
+            })
+            .collect();
+        let bytes = bytes.and_then(|it| it.try_into().ok());
+        let bytes = bytes.with_context(|| {
+            format!("\"{text}\" isn't a SHA-256, which has 64 digits of 0-9 and a-f")
+        })?;
+        Ok(Digest(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What a module says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -78,6 +119,7 @@ struct Inner {
     digest: Digest,
     bytes: usize,
     description: Description,
+    compiled: bool,
     /// Of all its guests, so that one that's made anew after a fault goes on counting. Locked by those alone that log.
     flow: Mutex<Flow>,
 }
@@ -115,6 +157,7 @@ impl Module {
         let digest = Digest::of(bytes);
         let component = wrap::component(bytes)?;
         let cached = host.cache().and_then(|it| it.get(&digest, host.engine()));
+        let fresh = cached.is_none();
         let compiled = match cached {
             Some(compiled) => compiled,
             None => {
@@ -140,6 +183,7 @@ impl Module {
             digest,
             bytes: bytes.len(),
             description,
+            compiled: fresh,
             flow: Mutex::default(),
         })))
     }
@@ -157,6 +201,11 @@ impl Module {
     /// What the module says that it is.
     pub fn description(&self) -> &Description {
         &self.0.description
+    }
+
+    /// Whether it was compiled when it was loaded: the cache didn't have it.
+    pub fn was_compiled(&self) -> bool {
+        self.0.compiled
     }
 
     /// How many of `lines` its guests may write to the log now, where `most` are allowed in a second.
@@ -178,5 +227,33 @@ impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Description { name, version, .. } = self.description();
         write!(f, "{name} {version} ({})", self.digest().short())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_read_as_it_is_written() {
+        let digest = Digest::of(b"module");
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        let json = serde_json::to_string(&digest).unwrap();
+        assert_eq!(json, format!("\"{digest}\""));
+        assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
+    }
+
+    #[test]
+    fn nothing_else_is_a_digest() {
+        let digest = Digest::of(b"module").to_string();
+        let upper = digest.to_uppercase();
+        let wide = format!("{}ä", &digest[..62]);
+        let wrong = ["", "0", &digest[1..], &digest[2..], &upper, &wide];
+        for text in wrong {
+            let why = text.parse::<Digest>().unwrap_err().to_string();
+            assert!(why.contains("64 digits"), "{why}");
+        }
+        format!("{digest}00").parse::<Digest>().unwrap_err();
+        serde_json::from_str::<Digest>("7").unwrap_err();
     }
 }

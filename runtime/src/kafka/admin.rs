@@ -163,6 +163,14 @@ impl Admin {
         }
     }
 
+    /// How many members a group has, in all processes.
+    pub fn members(&self, group: &str) -> Result<usize, Error> {
+        let context = || format!("can't ask the cluster for the group {group:?}");
+        self.client
+            .members(group, self.timeout)
+            .with_context(context)
+    }
+
     /// Whether a group has members.
     pub fn group_state(&self, group: &str) -> Result<GroupState, Error> {
         let groups = self

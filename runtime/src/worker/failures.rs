@@ -6,14 +6,14 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Error, anyhow};
 use tracing::warn;
 
-use crate::chain::{Broken, Chain, Failed, Processed};
+use crate::chain::{Broken, Chain, Failed, Processed, Version};
 use crate::config::{MaxRefused, Policy};
 use crate::fold::Fold;
 use crate::io::TopicPartition;
 use crate::letter::{Class, Letter};
 
 /// What becomes of the records that one transform fails on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     /// Of those that it refuses.
     pub on_refused: Policy,
@@ -48,6 +48,8 @@ pub(super) struct Failures {
 }
 
 struct Step {
+    /// The transform, and the number of its version.
+    version: (String, u64),
     rules: Rules,
     window: Window,
     told: Fold<()>,
@@ -69,13 +71,14 @@ impl Failures {
     /// Rules for each of a chain's steps. Without a dead letter topic a record that can't be delivered stops the pipeline.
     pub(super) fn new(
         pipeline: &str,
-        steps: usize,
+        chain: &Chain,
         rules: &[Rules],
         dead_letters: bool,
     ) -> Failures {
-        let step = |index| {
+        let step = |(index, version): (usize, &Version)| {
             let rules = rules.get(index).copied().unwrap_or_default();
             Step {
+                version: (version.transform.clone(), version.number),
                 rules,
                 window: Window::new(rules.max_refused),
                 told: Fold::default(),
@@ -84,13 +87,26 @@ impl Failures {
         };
         Failures {
             pipeline: pipeline.into(),
-            steps: (0..steps).map(step).collect(),
+            steps: chain.versions().enumerate().map(step).collect(),
             on_undeliverable: match dead_letters {
                 true => Policy::DeadLetter,
                 false => Policy::Stop,
             },
             told: Fold::default(),
         }
+    }
+
+    /// Goes on with other rules for another chain. What was seen of a version that's in both isn't forgotten.
+    pub(super) fn turn(&mut self, chain: &Chain, rules: &[Rules]) {
+        let mut next = Failures::new(&self.pipeline, chain, rules, false);
+        for step in &mut next.steps {
+            let mut before = self.steps.iter_mut();
+            let same = |it: &&mut Step| it.version == step.version && it.rules == step.rules;
+            if let Some(same) = before.find(same) {
+                std::mem::swap(step, same);
+            }
+        }
+        self.steps = next.steps;
     }
 
     /// How often a record that breaks this step's guest alone is tried again.
@@ -109,7 +125,8 @@ impl Failures {
             fault,
             ..
         } = broken;
-        let transform = name(chain, broken.step);
+        let canary = chain.canary(broken.step).filter(|_| broken.canary);
+        let transform = name(canary.or_else(|| chain.versions().nth(broken.step)));
         let more = (more > 0).then_some(more);
         warn!(
             pipeline = self.pipeline,
@@ -141,7 +158,8 @@ impl Failures {
             let mut of_step = processed.failed.iter().filter(|it| it.step == Some(index));
             let first = of_step.next();
             let failed = of_step.count() + usize::from(first.is_some());
-            let records = processed.counts.get(index).map_or(0, |it| it.records_in);
+            let counts = processed.counts.iter().filter(|it| it.step == index);
+            let records: u64 = counts.map(|it| it.records_in).sum();
             // A record that broke its guest alone is in no count.
             let records = (records as usize).max(failed);
             let Some((failed, of)) = step.window.add(records, failed) else {
@@ -152,7 +170,7 @@ impl Failures {
             let why = anyhow!(
                 "transform {} failed on {failed} of its last {of} records, more than the share of {share} that `max_refused` allows: \
                  mend the transform, or raise `max_refused`; the last: {}, offset {}: {}",
-                name(chain, index),
+                name(chain.version_of(first)),
                 id,
                 first.offset,
                 first.reason
@@ -215,7 +233,7 @@ pub(super) fn letter(
     chain: &Chain,
     failed: &Failed,
 ) -> Letter {
-    let version = failed.step.and_then(|step| chain.versions().nth(step));
+    let version = chain.version_of(failed);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Letter {
         reason: failed.reason.clone(),
@@ -236,20 +254,19 @@ fn said(id: &TopicPartition, chain: &Chain, failed: &Failed) -> Error {
         (None, _) => anyhow!(
             "what came of the record at {id}, offset {offset}, can't be delivered: {reason}"
         ),
-        (Some(step), Class::Refused) => {
-            let name = name(chain, step);
+        (Some(_), Class::Refused) => {
+            let name = name(chain.version_of(failed));
             anyhow!("transform {name} refused the record at {id}, offset {offset}: {reason}")
         }
-        (Some(step), _) => {
-            let name = name(chain, step);
+        (Some(_), _) => {
+            let name = name(chain.version_of(failed));
             anyhow!("transform {name} broke on the record at {id}, offset {offset}: {reason}")
         }
     }
 }
 
-/// A step's transform and module, for people.
-pub(super) fn name(chain: &Chain, step: usize) -> String {
-    let version = chain.versions().nth(step);
+/// A version's transform and module, for people.
+fn name(version: Option<&Version>) -> String {
     version.map_or_else(String::new, |it| {
         format!("{:?} ({:?})", it.transform, it.module)
     })

@@ -15,6 +15,7 @@ use crate::record::Batch;
 /// A partition that this worker has.
 pub(super) struct Partition {
     pub(super) id: TopicPartition,
+    pub(super) topic_id: [u8; 16],
     pub(super) keys: IdKeys,
     pub(super) ring: VecDeque<InFlight>,
     /// The sequence number of the ring's first batch.
@@ -97,9 +98,15 @@ impl Partition {
     /// A partition that's read from `start` on. What stands before isn't this group's to process, or was: it counts as
     /// settled, and is committed even if nothing after it is. Where `start = "latest"` chose it, another choice after a
     /// crash would pass over what came meanwhile.
-    pub(super) fn new(id: TopicPartition, keys: IdKeys, start: u64) -> Partition {
+    pub(super) fn new(
+        id: TopicPartition,
+        topic_id: [u8; 16],
+        keys: IdKeys,
+        start: u64,
+    ) -> Partition {
         Partition {
             id,
+            topic_id,
             keys,
             ring: VecDeque::new(),
             base: 0,

@@ -61,6 +61,14 @@ impl Partitions {
         self.slots.get_mut(slot as usize)?.get_mut()
     }
 
+    /// Does something to each partition.
+    pub(super) fn each(&mut self, does: impl FnMut(&mut Partition)) {
+        self.slots
+            .iter_mut()
+            .filter_map(Slot::get_mut)
+            .for_each(does);
+    }
+
     pub(super) fn ids(&self) -> Vec<TopicPartition> {
         self.live().map(|it| it.id.clone()).collect()
     }

@@ -19,6 +19,7 @@ use crate::dead_letters::{
     Back, DeadLetters, Entry, Fate, Job, Passage, Post, Report, Seen, Through, replay,
 };
 use crate::instance::Instance;
+use crate::store::Store;
 
 /// Replays dead letters.
 pub fn run(args: &Replay) -> Result<()> {
@@ -75,11 +76,11 @@ fn work(
             (pipeline, Passage::Back(back))
         }
         false => {
-            let app = load_app(config, Instance::unheld("replay"))?;
+            let app = load_app(config, Instance::unheld("replay"), Store::in_memory())?;
             let loaded = &app.pipelines()[0];
             let pipeline = loaded.config().clone();
             let cluster = Cluster::look(&pipeline)?;
-            let through = Through::new(&pipeline, &loaded.versions(&cluster))?;
+            let through = Through::new(&pipeline, &loaded.deployment().versions(), &cluster.id)?;
             (pipeline, Passage::Chain(Box::new(through)))
         }
     };

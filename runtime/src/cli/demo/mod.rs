@@ -21,6 +21,7 @@ use super::run::{runtime, signals};
 use crate::chain::{Chain, Unprocessed};
 use crate::cluster::{self, Cluster};
 use crate::config::{Config, ConfigError, Surroundings};
+use crate::deploy::Means;
 use crate::fake::Subject;
 use crate::guest::{Compiler, Host};
 use crate::kafka::{
@@ -30,6 +31,7 @@ use crate::metrics::{Metrics, RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_
 use crate::pipeline::{Phase, Pipeline};
 use crate::record::Batch;
 use crate::status::{State, Status};
+use crate::store::Store;
 
 /// Partitions of the demo's topics. The mock cluster takes about 5 MB for each.
 const PARTITIONS: usize = 4;
@@ -85,9 +87,15 @@ pub fn run(args: &Demo) -> Result<()> {
         }
     }
     let config = config(&servers, &input, &output, &suffix, mock.is_some())?;
-    let host = Host::new(Compiler::this_program(), cache())?;
+    let metrics = Metrics::default();
+    let means = Means {
+        host: Host::new(Compiler::this_program(), cache())?,
+        store: Store::in_memory(),
+        metrics: metrics.clone(),
+        id_key: None,
+    };
     let path = config.path.clone();
-    let pipeline = Pipeline::load(&host, &config.pipelines[0], None, "demo")
+    let pipeline = Pipeline::load(means, &config.pipelines[0], "demo")
         .map_err(|problems| ConfigError { path, problems })?;
     let pipeline = Arc::new(pipeline);
     let demo = Running {
@@ -95,8 +103,8 @@ pub fn run(args: &Demo) -> Result<()> {
         servers: &servers,
         label: &label,
         pipeline: &pipeline,
-        metrics: Metrics::default(),
-        status: Status::new([pipeline.config().name.as_str()]),
+        metrics,
+        status: Status::default(),
         made: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     };
@@ -154,11 +162,10 @@ impl Running<'_> {
         let (phase, phases) = watch::channel(Phase::Run);
         let (metrics, status, pipeline) = (
             self.metrics.clone(),
-            self.status.clone(),
+            self.status.add(&self.pipeline.config().name),
             self.pipeline.clone(),
         );
-        let mut running =
-            tokio::spawn(async move { pipeline.run(metrics, status.pipeline(0), phases).await });
+        let mut running = tokio::spawn(async move { pipeline.run(metrics, &status, phases).await });
         let mut signals = signals()?;
         let mut screen = Screen::stdout();
         let mut began = None;
@@ -175,7 +182,7 @@ impl Running<'_> {
                     break;
                 }
             }
-            if samples.is_empty() && self.status.pipeline(0).state() == State::Running {
+            if samples.is_empty() && self.is_running() {
                 samples = self.samples()?;
             }
             let made = self.made.load(Ordering::Relaxed);
@@ -219,6 +226,11 @@ impl Running<'_> {
         result.context("the pipeline's task")?
     }
 
+    fn is_running(&self) -> bool {
+        let pipelines = self.status.pipelines();
+        pipelines.iter().any(|it| it.state() == State::Running)
+    }
+
     fn snapshot(&self, began: Option<Instant>, samples: &[Sample]) -> Snapshot {
         let config = self.pipeline.config();
         let of = |metric, transform: &str| {
@@ -228,24 +240,28 @@ impl Running<'_> {
         };
         let records_in = of(RECORDS_IN, "");
         let mut flow = records_in;
-        let modules = config.transforms.iter().zip(self.pipeline.modules());
-        let steps = modules.map(|(transform, module)| {
-            let (dropped, refused) = (
-                of(RECORDS_DROPPED, &transform.name),
-                of(RECORDS_REFUSED, &transform.name),
-            );
-            let records_in = flow;
-            flow = flow.saturating_sub(dropped + refused);
-            let description = module.description();
-            Step {
-                name: transform.name.clone(),
-                module: format!("{} {}", description.name, description.version),
-                records_in,
-                records_out: flow,
-                dropped,
-                refused,
-            }
-        });
+        let versions = self.pipeline.deployment().versions();
+        let steps = config
+            .transforms
+            .iter()
+            .zip(&versions)
+            .map(|(transform, version)| {
+                let (dropped, refused) = (
+                    of(RECORDS_DROPPED, &transform.name),
+                    of(RECORDS_REFUSED, &transform.name),
+                );
+                let records_in = flow;
+                flow = flow.saturating_sub(dropped + refused);
+                let description = version.module.description();
+                Step {
+                    name: transform.name.clone(),
+                    module: format!("{} {}", description.name, description.version),
+                    records_in,
+                    records_out: flow,
+                    dropped,
+                    refused,
+                }
+            });
         Snapshot {
             steps: steps.collect(),
             elapsed: began.map_or(Duration::ZERO, |it| it.elapsed()),
@@ -263,7 +279,7 @@ impl Running<'_> {
     /// record stands and on nothing else.
     fn samples(&self) -> Result<Vec<Sample>> {
         let cluster = Cluster::look(self.pipeline.config())?;
-        let versions = self.pipeline.versions(&cluster);
+        let versions = self.pipeline.deployment().versions();
         let mut chain = Chain::new(&versions)?;
         let mut samples = Vec::new();
         let mut offsets = [0u64; PARTITIONS];
@@ -280,7 +296,7 @@ impl Running<'_> {
             batch.timestamps.push(fake.timestamp);
             batch.offsets.push(*offset);
             *offset += 1;
-            let keys = chain.id_keys(&topic.id, &topic.name, partition);
+            let keys = chain.id_keys(&cluster.id, &topic.id, &topic.name, partition);
             let processed = chain.run(&batch, 0, &keys, &mut |_, _, _| {});
             let processed = processed.map_err(|why| match why {
                 Unprocessed::Broken(broken) => {
@@ -289,7 +305,8 @@ impl Running<'_> {
                 }
                 Unprocessed::Host(cause) => cause,
             })?;
-            let dropped = processed.counts.iter().position(|it| it.dropped > 0);
+            let dropped = processed.counts.iter().find(|it| it.dropped > 0);
+            let dropped = dropped.map(|it| it.step);
             let after = match (processed.failed.first(), dropped) {
                 (Some(failed), _) => After::Refused {
                     transform: failed

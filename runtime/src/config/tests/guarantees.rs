@@ -364,7 +364,7 @@ fn instances_and_members_have_names_that_kafka_takes() {
         "[kafka]",
         "instance = 'blue/1'\n[kafka]",
         &[
-            r#"etc/weir.toml:1: the instance name "blue/1" must be 1 to 100 letters, digits, ".", "_" or "-", the first a letter or digit"#,
+            r#"etc/weir.toml:1: the instance name "blue/1" must be 1 to 100 letters, digits, ".", "_" or "-", the first a letter or digit, and not end in ".lock""#,
         ],
     );
     pipeline(

@@ -294,6 +294,49 @@ impl Client {
     }
 }
 
+impl Client {
+    /// How many members a consumer group has.
+    pub(in crate::kafka) fn members(
+        self: &Arc<Client>,
+        group: &str,
+        timeout: Duration,
+    ) -> Result<usize, Error> {
+        let options = AdminOptions::new(
+            self,
+            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+            timeout,
+        )?;
+        let queue = Queue::new(self);
+        let name = CString::new(group).context("the group's name holds a NUL byte")?;
+        let mut names = [name.as_ptr()];
+        // SAFETY: the client, options, queue and name live.
+        unsafe {
+            sys::rd_kafka_DescribeConsumerGroups(
+                self.as_ptr(),
+                names.as_mut_ptr(),
+                names.len(),
+                options.as_ptr(),
+                queue.as_ptr(),
+            )
+        };
+        let event = answer(&queue, timeout)?;
+        // SAFETY: the event is the answer to the call above and lives while it is copied out of.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.as_ptr());
+            if result.is_null() {
+                bail!("the answer is to another question");
+            }
+            let mut count = 0;
+            let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
+            if count != 1 {
+                bail!("the answer is about {count} groups instead of one");
+            }
+            read_error(sys::rd_kafka_ConsumerGroupDescription_error(*groups))?;
+            Ok(sys::rd_kafka_ConsumerGroupDescription_member_count(*groups))
+        }
+    }
+}
+
 /// # Safety
 /// `topic` lives.
 unsafe fn read_topic(

@@ -164,7 +164,7 @@ impl World {
         }
         model.restart(model.committed);
         model.assigned = true;
-        let partition = Partition::new(id(number), IdKeys::default(), model.committed);
+        let partition = Partition::new(id(number), [0; 16], IdKeys::default(), model.committed);
         self.partitions.add(partition);
         let slot = (0..).find(|&slot| {
             let there = self.partitions.get(slot);
