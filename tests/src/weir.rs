@@ -184,7 +184,8 @@ impl Weir {
             let log = self.log();
             let (_, after) = log.split_once("admin endpoints listen=")?;
             // The end of the line shows that the address is whole.
-            let (address, _) = after.split_once('\n')?;
+            let (line, _) = after.split_once('\n')?;
+            let address = line.split(' ').next()?;
             let _ = self.admin.set(must(address.parse()));
         }
         self.admin.get().copied()

@@ -566,6 +566,68 @@ fn who_may_change_things() {
 }
 
 #[test]
+fn with_a_certificate_tls_is_spoken() {
+    let scratch = Scratch::new();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "1"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args([
+            "-subj",
+            "/CN=weir",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(scratch.path())
+        .output()
+        .expect("openssl");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let site = filtering("p", "");
+    let admin = "\n[admin]\nlisten = \"127.0.0.1:0\"\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n\n[kafka]";
+    let text = config(&[&site.2]).replacen("\n[kafka]", admin, 1);
+    let mut weir = Weir::start_plain(&scratch, &text);
+    weir.wait_log(&["tls=true"]);
+    let url = format!("https://{}", weir.admin().unwrap());
+    let status = |more: &[&str]| {
+        Weir::command(
+            &scratch,
+            MINUTE,
+            &[&["status", "--admin", &url], more].concat(),
+        )
+    };
+    let told = status(&["--ca", "cert.pem"]);
+    assert!(
+        told.code == Some(0) && told.stdout.contains("pipeline p"),
+        "{told:?}"
+    );
+    let stranger = status(&[]);
+    assert_eq!(stranger.code, Some(1));
+    assert!(
+        stranger.stderr.contains("isn't trusted; --ca names"),
+        "{stranger:?}"
+    );
+    assert!(
+        weir.get("/healthz").is_none_or(|it| it.status == 400),
+        "it's not spoken in the clear"
+    );
+    weir.terminate();
+
+    let wrong = text.replace("\"key.pem\"", "\"nokey.pem\"");
+    let mut weir = Weir::start_plain(&scratch, &wrong);
+    assert_eq!(weir.wait_exit(MINUTE), Some(1));
+    assert!(
+        weir.log().contains("nokey.pem of [admin.tls]"),
+        "{}",
+        weir.log()
+    );
+}
+
+#[test]
 fn files_that_change_are_taken_up() {
     let site = filtering("p", "");
     let scratch = Scratch::new();

@@ -99,6 +99,10 @@ impl Client {
     fn read<T: DeserializeOwned>(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<T> {
         let url = &self.url;
         let mut answer = answer.map_err(|why| {
+            if why.to_string().contains("peer certificate") {
+                let what = format!("the certificate of {url} isn't trusted; --ca names a file with those that are");
+                return Error::new(why).context(what);
+            }
             let what = format!(
                 "no Weir answers at {url}; `weir run` logs its admin address, and --admin or WEIR_ADMIN takes it"
             );
