@@ -646,3 +646,37 @@ fn a_module_that_was_compiled_before_is_not_compiled_again() {
     run(deployment.change(change(Source::Bytes(salted), None))).unwrap();
     assert_eq!(compiled(), before + 1);
 }
+
+#[test]
+fn an_older_data_folder_and_its_modules_run() {
+    let frozen = include_bytes!("frozen/add-uuid-contract-0.1.0.wasm");
+    let site = Site::new();
+    std::fs::create_dir_all(site.path("data/instances/blue")).unwrap();
+    std::fs::create_dir_all(site.path("data/modules")).unwrap();
+    let digest = Digest::of(frozen);
+    site.put(&format!("data/modules/{digest}.wasm"), frozen);
+    let file = Digest::of(&wasm("filter")).to_string();
+    let record = include_str!("frozen/record-1.json").replace("FILE", &file);
+    site.put("data/instances/blue/p.json", record.as_bytes());
+    // As it was made by hand just now: open to others, which Weir's own never is.
+    for folder in [
+        "data",
+        "data/modules",
+        "data/instances",
+        "data/instances/blue",
+    ] {
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(site.path(folder), closed).unwrap();
+    }
+    let deployment = site.start(&filter("n >= 0"));
+    assert_eq!(active(&deployment).0, 7);
+    let worker = work(&deployment, 0, |_| ());
+    let out = worker.pass(0..2);
+    assert!(out.iter().all(|it| it.contains("\"frozen\":\"")), "{out:?}");
+    let done = run(deployment.roll_back("even", None, By::from(Cause::Rollback), None)).unwrap();
+    assert_eq!((done.active, done.was), (6, 7));
+    assert_eq!(worker.pass(2..4), [r#"{"n":2}"#, r#"{"n":3}"#]);
+    worker.stop();
+    let history = deployment.history_view("even").unwrap();
+    assert_eq!(history.history[1].note.as_deref(), Some("an id"));
+}
