@@ -17,7 +17,7 @@ use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::pipeline::{Phase, Pipeline, Pipelines};
 use crate::reload::{self, Reload};
-use crate::status::Status;
+use crate::status::{State, Status};
 use crate::store::{Cause, Store};
 use crate::watch::Watch;
 
@@ -203,8 +203,12 @@ impl Running {
     fn revive(&mut self, pipeline: &Arc<Pipeline>) {
         let name = &pipeline.config().name;
         if self.phases.contains_key(name) {
-            // It runs, or is about to stop for what was mended just now.
-            return self.revived.push(name.clone());
+            // It may be about to stop for what was mended just now.
+            let status = self.status.get(name);
+            if status.is_some_and(|it| matches!(it.state(), State::Stopping(_))) {
+                self.revived.push(name.clone());
+            }
+            return;
         }
         info!(pipeline = name, "starting it again");
         self.failed.retain(|it| it != name);
@@ -297,7 +301,8 @@ impl Running {
         }
     }
 
-    /// Reads the config file, and takes up what is other in it; all or nothing.
+    /// Reads the config file, and takes up what is other in it. What's wrong in the file itself, or in a pipeline that has to
+    /// start anew, is found before anything changes.
     async fn read_again(&mut self) -> Result<()> {
         let read = self.read.clone();
         let config = tokio::task::spawn_blocking(move || read()).await??;

@@ -503,6 +503,12 @@ fn who_may_change_things() {
     ] {
         assert!(paths.contains_key(path), "{paths:?}");
     }
+    let wrong = ask(&weir, "POST", &format!("{path}?percent=x"), &wasm, b"");
+    let problem: Value = serde_json::from_str(&wrong.body).expect("problem details");
+    assert_eq!((wrong.status, &problem["status"]), (400, &json!(400)));
+    let wrong = ask(&weir, "PUT", path, &[JSON], b"{}");
+    let problem: Value = serde_json::from_str(&wrong.body).expect("problem details");
+    assert_eq!((wrong.status, &problem["status"]), (405, &json!(405)));
     // A module by itself, with the rest beside it.
     let module = fs::read(guest("filter")).unwrap();
     let query = format!("{path}?note=again&config=%7B%22keep%22%3A%22n%20%3E%202%22%7D");

@@ -113,7 +113,6 @@ async fn new_version(
     State(subject): State<Subject>,
     info: ConnectInfo<SocketAddr>,
     Path(target): Path<Target>,
-    Query(query): Query<VersionQuery>,
     request: Request,
 ) -> Answer<Changed> {
     let pipeline = subject.find(&target.pipeline)?;
@@ -121,6 +120,9 @@ async fn new_version(
     let (parts, body) = request.into_parts();
     let (module, asked) = match media_type(&parts.headers).as_deref() {
         Some("application/wasm") => {
+            // By hand, so that a mistake in it is told as any other.
+            let query = Query::try_from_uri(&parts.uri);
+            let Query(query) = query.map_err(|why| bad(&why.body_text()))?;
             let bytes = read(body, most).await?;
             (Source::Bytes(bytes), beside(query)?)
         }

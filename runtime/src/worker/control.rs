@@ -156,7 +156,7 @@ impl Control {
 
     /// Whether the pipeline reads no more for now.
     pub(super) fn is_paused(&self) -> bool {
-        self.shared.paused.load(Ordering::Acquire)
+        self.shared.is_paused()
     }
 
     fn next(&self) -> MutexGuard<'_, Option<Box<Next>>> {
