@@ -1,6 +1,7 @@
 //! Config files of tests: what every test needs said once, and nothing hidden that a test is about.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::data::data_of;
 use crate::{Topic, broker};
@@ -149,11 +150,15 @@ pub fn config(pipelines: &[&Pipeline]) -> String {
 
 /// As [`config`], for another `bootstrap.servers`.
 pub fn config_at(bootstrap: &str, pipelines: &[&Pipeline]) -> String {
+    let data = data_of(pipelines.first().map_or("none", |it| it.group()));
+    text(bootstrap, &data, pipelines)
+}
+
+fn text(bootstrap: &str, data: &Path, pipelines: &[&Pipeline]) -> String {
     let target = xtask::root().join("target");
     let mut text = format!(
-        "modules = {:?}\ndata = {:?}\n\n[kafka]\n\"bootstrap.servers\" = {bootstrap:?}\n",
+        "modules = {:?}\ndata = {data:?}\n\n[kafka]\n\"bootstrap.servers\" = {bootstrap:?}\n",
         target.join("guests"),
-        data_of(pipelines.first().map_or("none", |it| it.group())),
     );
     for pipeline in pipelines {
         pipeline.write(&mut text);
@@ -171,7 +176,7 @@ mod tests {
             .transform("keep", "filter", "config = { keep = \"true\" }")
             .producer("\"linger.ms\" = 1")
             .set("workers = 2");
-        let text = config_at("kafka:9092", &[&pipeline]);
+        let text = text("kafka:9092", Path::new("data"), &[&pipeline]);
         let (_, tables) = text.split_once("[kafka]").unwrap();
         let group = pipeline.group();
         assert_eq!(
