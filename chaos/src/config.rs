@@ -15,6 +15,13 @@ pub const INPUT: &str = "ledger";
 pub const OUTPUT: &str = "chaos";
 /// Where what can't be processed goes.
 pub const DEAD_LETTER: &str = "chaos.dead";
+/// The transform that is swapped.
+pub const FILTER: &str = "even";
+
+/// What the filter keeps: for each number another expression, that keeps the same.
+pub fn keep(number: usize) -> String {
+    format!("event_time % 2 == 0 && {number} >= 0")
+}
 
 /// How soon brokers give up on a transaction that nobody ends: above the session timeout, so that the next owner of a
 /// killed worker's partitions waits for it too.
@@ -80,9 +87,10 @@ deadline = \"50ms\"
 memory = \"8MiB\"
 
 [[pipelines.{PIPELINE}.transforms]]
-name = \"even\"
+name = {FILTER:?}
 module = \"filter.wasm\"
-config = {{ keep = \"event_time % 2 == 0\" }}
-"
+config = {{ keep = {keep:?} }}
+",
+        keep = keep(0)
     )
 }

@@ -143,9 +143,21 @@ impl Fleet {
 
     /// Whether `/readyz` of a process says yes.
     pub fn is_ready(&self, slot: usize) -> bool {
-        let process = self.processes.get(slot).and_then(Option::as_ref);
-        let response = process.and_then(|it| http::get(it.admin()?, "/readyz").ok());
+        let admin = self.admin(slot);
+        let response = admin.and_then(|(_, admin)| http::get(admin, "/readyz").ok());
         response.is_some_and(|it| it.status == 200)
+    }
+
+    /// The id of a slot's process, and where its endpoints are, if it has said so yet.
+    pub fn admin(&self, slot: usize) -> Option<(u32, SocketAddr)> {
+        let process = self.processes.get(slot)?.as_ref()?;
+        Some((process.child.id(), process.admin()?))
+    }
+
+    /// The id of a slot's process.
+    pub fn pid(&self, slot: usize) -> Option<u32> {
+        let process = self.processes.get(slot)?.as_ref()?;
+        Some(process.child.id())
     }
 
     /// What went wrong with processes.

@@ -1,8 +1,9 @@
 //! `weir-chaos`: Weir on a real Kafka while processes and brokers crash, and a judgement of every record.
 //!
 //! A ledger of unique records goes in at a steady pace ([`writer`]). Faults drawn from the seed happen one after another
-//! ([`plan`], [`run`]) to some processes of one consumer group ([`fleet`]) and to the brokers. At the end a checker
-//! that knows the ledger alone holds the output and the dead letters to it ([`checker`]).
+//! ([`plan`], [`run`]) to some processes of one consumer group ([`fleet`]) and to the brokers, while versions of a
+//! transform are swapped ([`swaps`]). At the end a checker that knows the ledger alone holds the output and the dead
+//! letters to it ([`checker`]).
 
 mod checker;
 mod config;
@@ -13,6 +14,7 @@ mod ledger;
 mod plan;
 mod report;
 mod run;
+mod swaps;
 mod writer;
 
 use std::path::PathBuf;

@@ -106,6 +106,19 @@ impl Fault {
         }
     }
 
+    /// The process that it's about, if it's one.
+    fn slot(&self) -> Option<usize> {
+        match *self {
+            Fault::Kill { slot, .. }
+            | Fault::Terminate { slot, .. }
+            | Fault::Pause { slot, .. }
+            | Fault::Freeze { slot, .. }
+            | Fault::Join { slot }
+            | Fault::Leave { slot } => Some(slot),
+            _ => None,
+        }
+    }
+
     /// Whether it takes partitions from brokers.
     pub fn is_of_brokers(&self) -> bool {
         matches!(
@@ -142,11 +155,46 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A version of a transform that does what the one before it does comes to a process while a fault happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// Which process.
+    pub slot: usize,
+    /// How long before the fault it's begun.
+    pub lead: Duration,
+    /// How it comes.
+    pub way: Way,
+}
+
+/// How a version comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// At once.
+    Active,
+    /// For a half of the keys, and then for all.
+    Canary,
+    /// As a shadow first.
+    Shadow,
+}
+
+impl fmt::Display for Swap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.way {
+            Way::Active => "swap",
+            Way::Canary => "swap by canary",
+            Way::Shadow => "swap by shadow",
+        };
+        write!(f, "{way} ({}, {:.0?} before)", self.slot, self.lead)
+    }
+}
+
 /// A fault, and what comes between it and the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What happens.
     pub fault: Fault,
+    /// What is swapped meanwhile.
+    pub swap: Option<Swap>,
     /// Whether the next one waits until all has recovered from this one.
     pub recovers: bool,
     /// How long it's quiet after that.
@@ -157,6 +205,8 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct Plan {
     dice: Dice,
+    /// Of their own, so that a seed's faults are the same with swaps and without.
+    swaps: Dice,
     brokers: usize,
     /// The slots whose processes run, between two faults.
     running: Vec<usize>,
@@ -168,6 +218,7 @@ impl Plan {
     pub fn new(seed: u64, brokers: usize) -> Plan {
         Plan {
             dice: Dice::nth(seed, u64::MAX),
+            swaps: Dice::nth(seed, u64::MAX - 1),
             brokers,
             running: (0..PROCESSES).collect(),
         }
@@ -214,6 +265,26 @@ impl Plan {
             };
         }
     }
+
+    /// Two of three faults have one beside them, of a process that runs before the fault: half of the time of the one
+    /// that the fault is about.
+    fn swap(&mut self, fault: &Fault) -> Option<Swap> {
+        let dice = &mut self.swaps;
+        let nth = dice.below(self.running.len() as u64) as usize;
+        let of_fault = fault.slot().filter(|it| self.running.contains(it));
+        let same = dice.once_in(2);
+        let swap = Swap {
+            slot: of_fault.filter(|_| same).unwrap_or(self.running[nth]),
+            // About as long as a swap takes: some are cut off half way through.
+            lead: Duration::from_millis(dice.below(150)),
+            way: match dice.below(4) {
+                0 => Way::Canary,
+                1 => Way::Shadow,
+                _ => Way::Active,
+            },
+        };
+        (!dice.once_in(3)).then_some(swap)
+    }
 }
 
 impl Iterator for Plan {
@@ -221,6 +292,7 @@ impl Iterator for Plan {
 
     fn next(&mut self) -> Option<Step> {
         let fault = self.fault();
+        let swap = self.swap(&fault);
         match fault {
             Fault::Join { slot } => self.running.push(slot),
             Fault::Leave { slot } => self.running.retain(|&it| it != slot),
@@ -228,6 +300,7 @@ impl Iterator for Plan {
         }
         Some(Step {
             fault,
+            swap,
             // Now and then the next one comes into the middle.
             recovers: !self.dice.once_in(5),
             quiet: Duration::from_millis(self.dice.between(100, 2_000)),
@@ -255,9 +328,13 @@ mod tests {
     fn every_kind_comes_and_only_what_can_happen() {
         for (brokers, kinds) in [(1, 10), (3, 12)] {
             let mut running: BTreeSet<usize> = (0..PROCESSES).collect();
-            let mut seen = BTreeSet::new();
+            let (mut seen, mut ways) = (BTreeSet::new(), BTreeSet::new());
             for step in steps(3, brokers) {
                 seen.insert(step.fault.kind());
+                if let Some(swap) = step.swap {
+                    assert!(running.contains(&swap.slot));
+                    ways.insert(format!("{:?}", swap.way));
+                }
                 match step.fault {
                     Fault::Join { slot } => assert!(running.insert(slot) && slot <= PROCESSES),
                     Fault::Leave { slot } => assert!(running.remove(&slot)),
@@ -273,6 +350,7 @@ mod tests {
                 assert!((PROCESSES - 1..=PROCESSES + 1).contains(&running.len()));
             }
             assert_eq!(seen.len(), kinds, "{seen:?}");
+            assert_eq!(ways.len(), 3, "{ways:?}");
         }
     }
 }

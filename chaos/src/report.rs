@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::checker::Findings;
+use crate::swaps::Counts;
 
 /// What became of each kind of fault.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +73,18 @@ pub fn findings(findings: &Findings) -> String {
         let _ = writeln!(text, "| {name} | {count} |");
     }
     text
+}
+
+/// What became of the swaps.
+pub fn swaps(counts: Counts) -> String {
+    let Counts {
+        made,
+        conflicts,
+        cut_off,
+    } = counts;
+    format!(
+        "{made} made, {conflicts} told of another one under way, {cut_off} cut off with their process"
+    )
 }
 
 #[cfg(test)]

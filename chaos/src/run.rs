@@ -16,6 +16,7 @@ use crate::kafka::{Group, Isolation};
 use crate::ledger::{Ledger, PARTITIONS};
 use crate::plan::{Fault, PROCESSES, Plan, Step};
 use crate::report::{self, Recoveries};
+use crate::swaps::{Counts, Swaps};
 use crate::writer::Writer;
 use crate::{Arguments, Delivery, config, kafka};
 
@@ -36,6 +37,7 @@ struct Run {
     writer: Writer,
     group: Group,
     delivery: Delivery,
+    swaps: Swaps,
     /// How often leaders have moved.
     moves: usize,
 }
@@ -57,7 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, Error> {
             } else {
                 " the next one follows"
             };
-            println!("{number:4}  {:50}{next}", step.fault.to_string());
+            let swap = step.swap.map_or(String::new(), |it| format!(" {it}"));
+            println!("{number:4}  {:50}{swap}{next}", step.fault.to_string());
         }
         return Ok(true);
     }
@@ -97,11 +100,16 @@ fn run_in(arguments: &Arguments, folder: &Path) -> Result<bool, Error> {
     }
     let Outcome {
         findings,
-        troubles,
+        mut troubles,
+        swaps,
         lost_markers,
     } = run.finish(ledger, &mut stuck)?;
     println!("\n{} faults", recoveries.count());
     print!("{}\n{}", recoveries.table(), report::findings(&findings));
+    println!("\nswaps beside the faults: {}", report::swaps(swaps));
+    if swaps.made == 0 && swaps.cut_off > 0 {
+        troubles.push("no swap was made".to_string());
+    }
     for trouble in stuck.iter().chain(&troubles) {
         println!("\n{trouble}");
     }
@@ -159,6 +167,7 @@ fn start(arguments: &Arguments, ledger: Ledger, folder: &Path) -> Result<Run, Er
         writer,
         group,
         delivery: arguments.delivery,
+        swaps: Swaps::default(),
         moves: 0,
     };
     xtask::wait::eventually("records in every partition", STUCK, || {
@@ -174,6 +183,7 @@ fn start(arguments: &Arguments, ledger: Ledger, folder: &Path) -> Result<Run, Er
 /// What a run comes to.
 struct Outcome {
     findings: Findings,
+    swaps: Counts,
     lost_markers: usize,
     troubles: Vec<String>,
 }
@@ -188,11 +198,16 @@ impl Run {
         let at = self.start.elapsed().as_secs_f64();
         print!("{number:4} {at:7.1} s  {:50}", step.fault.to_string());
         std::io::stdout().flush()?;
+        if let Some(swap) = step.swap {
+            self.swaps.begin(swap, &self.fleet);
+            thread::sleep(swap.lead);
+        }
         let recovery = self.apply(&step.fault)?;
         let took = match step.recovers {
             true => Some(self.recover(recovery)?),
             false => None,
         };
+        self.swaps.collect(&self.fleet, step.recovers);
         match took {
             Some(took) => println!(" recovered in {:.1} s", took.as_secs_f64()),
             None => println!(" the next one follows"),
@@ -367,6 +382,7 @@ impl Run {
             writer,
             group,
             delivery,
+            mut swaps,
             ..
         } = self;
         let bootstrap = cluster.bootstrap();
@@ -383,6 +399,7 @@ impl Run {
                 group.committed()
             ));
         }
+        swaps.collect(&fleet, true);
         for slot in fleet.running() {
             fleet.terminate(slot)?;
         }
@@ -414,7 +431,8 @@ impl Run {
         Ok(Outcome {
             findings: checker.finish()?,
             lost_markers: cluster.lost_markers()?,
-            troubles: fleet.troubles().to_vec(),
+            troubles: [fleet.troubles(), &swaps.troubles].concat(),
+            swaps: swaps.counts,
         })
     }
 }

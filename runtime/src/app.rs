@@ -288,10 +288,12 @@ impl Running {
                 continue;
             }
             let name = pipeline.config().name.clone();
-            let taken = pipeline
-                .deployment()
-                .reconfigure(configs, Cause::ModuleFile);
-            match taken.await {
+            let deployment = pipeline.deployment();
+            let taken = match deployment.prepare(configs, Cause::ModuleFile).await {
+                Ok(built) => built.take_up().await,
+                Err(why) => Err(why),
+            };
+            match taken {
                 Ok(()) => self.revive(&pipeline),
                 Err(why) => error!(
                     pipeline = name,
@@ -301,8 +303,8 @@ impl Running {
         }
     }
 
-    /// Reads the config file, and takes up what is other in it. What's wrong in the file itself, or in a pipeline that has to
-    /// start anew, is found before anything changes.
+    /// Reads the config file, and takes up what is other in it. What's wrong in the file, in a module or with a guest is found
+    /// before anything changes.
     async fn read_again(&mut self) -> Result<()> {
         let read = self.read.clone();
         let config = tokio::task::spawn_blocking(move || read()).await??;
@@ -330,21 +332,24 @@ impl Running {
             }
         };
         let loaded = tokio::task::spawn_blocking(loading).await??;
-        for it in &rechained {
+        let mut prepared = Vec::new();
+        for it in rechained {
             if let Some(pipeline) = self.pipelines.get(&it.name) {
                 let transforms = it.transforms.clone();
-                let taken = pipeline
-                    .deployment()
-                    .reconfigure(transforms, Cause::ConfigFile);
-                taken
-                    .await
-                    .with_context(|| format!("pipeline {:?}", it.name))?;
-                self.revive(&pipeline);
-                // It's what runs, whatever becomes of the others.
-                let ours = self.config.pipelines.iter_mut();
-                if let Some(ours) = ours.into_iter().find(|ours| ours.name == it.name) {
-                    *ours = it.clone();
-                }
+                let deployment = pipeline.deployment();
+                let built = deployment.prepare(transforms, Cause::ConfigFile).await;
+                let built = built.with_context(|| format!("pipeline {:?}", it.name))?;
+                prepared.push((it, pipeline, built));
+            }
+        }
+        for (it, pipeline, built) in prepared {
+            let taken = built.take_up().await;
+            taken.with_context(|| format!("pipeline {:?}", it.name))?;
+            self.revive(&pipeline);
+            // It's what runs, whatever becomes of the others.
+            let ours = self.config.pipelines.iter_mut();
+            if let Some(ours) = ours.into_iter().find(|ours| ours.name == it.name) {
+                *ours = it;
             }
         }
         for name in &gone {

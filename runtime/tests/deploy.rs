@@ -545,6 +545,63 @@ fn a_version_past_its_probation_s_bounds_goes_by_itself() {
 }
 
 #[test]
+fn a_probation_goes_on_after_a_restart() {
+    let transforms = "[[pipelines.p.transforms]]\nname = \"even\"\nmodule = \"faulty.wasm\"\nconfig = { field = \"verb\" }\nprobation = { for = \"1h\" }\n";
+    let site = Site::new();
+    let deployment = site.start(transforms);
+    let new = change(Source::Active, Some(json!({"field": "new"})));
+    run(deployment.change(new)).unwrap();
+    let until = |deployment: &Deployment| deployment.view()[0].probation_until;
+    let first = until(&deployment);
+    assert!(first.is_some());
+    drop(deployment);
+
+    let deployment = site.start(transforms);
+    assert_eq!((active(&deployment).0, until(&deployment)), (2, first));
+    drop(deployment);
+
+    // What the config file wants no more isn't held against anyone, and what is gone back to has nothing to prove.
+    let deployment = site.start(&transforms.replace("probation", "# probation"));
+    assert_eq!(until(&deployment), None);
+    drop(deployment);
+    let deployment = site.start(transforms);
+    run(deployment.roll_back("even", None, by(), None)).unwrap();
+    assert_eq!(until(&deployment), None);
+    drop(deployment);
+    assert_eq!(until(&site.start(transforms)), None);
+}
+
+#[test]
+fn what_is_prepared_is_not_taken_up_before_it_is_said() {
+    let site = Site::new();
+    let deployment = site.start(&filter(KEEP_EVEN));
+    run(async {
+        let transforms = site.config(&filter("n > 1")).pipelines[0]
+            .transforms
+            .clone();
+        let prepared = deployment.prepare(transforms, Cause::ConfigFile).await;
+        let prepared = prepared.unwrap();
+        assert_eq!(active(&deployment).0, 1);
+        let busy = deployment.change(keep("n > 2")).await.unwrap_err();
+        assert!(matches!(&busy, Refused::Busy(it) if it.contains("a change of its files")));
+        // A pause isn't of one transform, and stays.
+        deployment.set_paused(true, by()).await.unwrap();
+        drop(prepared);
+        assert_eq!(deployment.change(keep("n > 2")).await.unwrap().active, 2);
+
+        let transforms = site.config(&filter("n > 3")).pipelines[0]
+            .transforms
+            .clone();
+        let prepared = deployment.prepare(transforms, Cause::ConfigFile).await;
+        deployment.set_paused(false, by()).await.unwrap();
+        prepared.unwrap().take_up().await.unwrap();
+    });
+    assert_eq!(active(&deployment).0, 3);
+    let deployment = site.start(&filter("n > 3"));
+    assert!(deployment.paused().is_none());
+}
+
+#[test]
 fn what_the_files_say_now_is_taken_up_and_nothing_else_is_touched() {
     let two = |keep: &str, more: &str| {
         format!(
@@ -558,7 +615,7 @@ fn what_the_files_say_now_is_taken_up_and_nothing_else_is_touched() {
     let worker = work(&deployment, 0, |_| ());
     let reload = |text: &str, cause| {
         let transforms = site.config(text).pipelines[0].transforms.clone();
-        run(deployment.reconfigure(transforms, cause))
+        run(async { deployment.prepare(transforms, cause).await?.take_up().await })
     };
     let before = deployment.versions();
 

@@ -285,6 +285,37 @@ fn pass(
 }
 
 #[test]
+fn a_new_version_that_stops_the_pipeline_gives_way() {
+    let lines = "on_refused = \"stop\"\nprobation = { for = \"1h\" }";
+    let site = filtering("p", lines);
+    let scratch = Scratch::new();
+    let mut weir = Weir::start(&scratch, &config(&[&site.2]));
+    weir.wait_ready();
+    let path = "/v1/pipelines/p/transforms/even";
+    assert_eq!(pass(&mut weir, &site, 0..6), [0, 1, 2, 3, 4, 5]);
+    // It refuses every record.
+    for mode in ["active", "canary"] {
+        let mut body = json!({"config": {"keep": "1 / (n - n) == 1"}, "mode": mode});
+        if mode == "canary" {
+            body["percent"] = json!(99.99);
+        }
+        let (status, done) = post(&weir, &format!("{path}/versions"), &body);
+        assert_eq!(status, 200, "{done}");
+        assert_eq!(pass(&mut weir, &site, 6..9), [6, 7, 8], "{mode}");
+        let answer = ask(&weir, "GET", &format!("{path}/versions"), &[], b"");
+        let versions: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(
+            (&versions["active"], &versions["trial"]),
+            (&json!(1), &Value::Null),
+            "{versions}"
+        );
+    }
+    let failed = weir.counter("weir_probations_failed_total", &[]);
+    assert_eq!(failed, 2);
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
 fn the_commands_swap_roll_back_and_tell() {
     let site = filtering("p", "");
     let scratch = Scratch::new();

@@ -3,6 +3,7 @@
 mod latency;
 mod process;
 mod seed;
+mod shadow;
 mod site;
 mod spread;
 mod swap;
@@ -21,6 +22,7 @@ Examples:
   cargo xtask bench seed --rounds 5
   cargo xtask bench latency             # from append to a reader, by commit interval
   cargo xtask bench swap                # how long workers stand still for a swap
+  cargo xtask bench shadow              # the rate with a slow shadow and without
   cargo xtask bench guests              # what crossing and each guest cost
   cargo xtask bench guests chain";
 
@@ -37,6 +39,7 @@ enum What {
     Seed(seed::Arguments),
     Latency(latency::Arguments),
     Swap(swap::Arguments),
+    Shadow(shadow::Arguments),
     /// Time guests without a broker: the crossing, each guest, the chain, and native twins.
     Guests {
         /// Arguments for the benchmark, a filter for example.
@@ -51,6 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         What::Seed(arguments) => seed::run(arguments),
         What::Latency(arguments) => latency::run(arguments),
         What::Swap(arguments) => swap::run(arguments),
+        What::Shadow(arguments) => shadow::run(arguments),
         What::Guests { arguments } => guests(arguments),
     }
 }

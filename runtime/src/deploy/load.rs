@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Error, Result};
 use tracing::{info, warn};
 
-use super::{Deployment, State, Transform, now};
+use super::{Deployment, Standing, State, Transform, now};
 use crate::chain::{Seen, Share, Version};
 use crate::config::{self, Problem, Template};
 use crate::guest::{Digest, Host, Module, Setup};
@@ -139,6 +139,10 @@ impl Deployment {
             probation: None,
             busy: None,
         };
+        started.probation = transform
+            .probation
+            .zip(history.probation.as_ref())
+            .and_then(|(bounds, kept)| Standing::resumed(bounds, kept, &started.active));
         if let Some(trial) = history.trial.clone() {
             let tried = history.known(trial.version).context("it isn't known");
             let tried = tried.and_then(|it| self.stored(transform, it));

@@ -4,17 +4,21 @@
 //! and are handed what there is, and get what comes later published to them. No lock of it is on a record's way.
 //!
 //! - `load`: what a process starts with: the config file's versions, or those of the store.
-//! - `change`: swap, rollback, promotion, the end of a trial, pause: built and proven, written down, published.
+//! - `change`: swap, rollback, promotion, the end of a trial, pause: what is asked for.
+//! - `step`: what that makes of a transform, built and proven.
+//! - `commit`: how it's written down and published.
 //! - `crew`: the workers, and how a chain gets to them.
 //! - `reconfigure`: what the config file and the modules' files say now.
 //! - `probation`: a new version beside the one before it.
 //! - `view`: what can be seen of it all.
 
 mod change;
+mod commit;
 mod crew;
 mod load;
 mod probation;
 mod reconfigure;
+mod step;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +29,7 @@ pub use self::change::{Change, Done, Mode, Refused, Source};
 pub use self::crew::Enlisted;
 pub use self::load::Means;
 pub use self::probation::Standing;
+pub use self::reconfigure::Prepared;
 pub use self::view::{TransformView, TrialView, VersionView, VersionsView};
 use crate::chain::{Share, Version};
 use crate::config::{self, Secret};

@@ -9,7 +9,7 @@ use tracing::{error, info};
 use super::{Deployment, Refused, now};
 use crate::chain::{Sight, Version};
 use crate::config::Probation;
-use crate::store::{By, Cause};
+use crate::store::{By, Cause, Proving};
 
 /// A version on probation.
 #[derive(Clone, Debug)]
@@ -44,6 +44,40 @@ impl Standing {
             deadline: Instant::now() + bounds.lasts,
             baseline: before.seen.now(),
             start: version.seen.now(),
+        }
+    }
+
+    /// One that goes on after a restart, unless it's over.
+    pub(super) fn resumed(
+        bounds: Probation,
+        kept: &Proving,
+        version: &Version,
+    ) -> Option<Standing> {
+        let left = (kept.until - now()).to_std().ok()?.min(bounds.lasts);
+        Some(Standing {
+            bounds,
+            version: version.number,
+            before: kept.before,
+            until: kept.until,
+            deadline: Instant::now() + left,
+            baseline: Sight {
+                records: kept.records,
+                refused: kept.refused,
+                faults: 0,
+                time: Duration::from_nanos(kept.nanos),
+            },
+            start: version.seen.now(),
+        })
+    }
+
+    /// As it's written down. What was seen of the new version isn't: that's counted anew.
+    pub(super) fn kept(&self) -> Proving {
+        Proving {
+            before: self.before,
+            until: self.until,
+            records: self.baseline.records,
+            refused: self.baseline.refused,
+            nanos: u64::try_from(self.baseline.time.as_nanos()).unwrap_or(u64::MAX),
         }
     }
 

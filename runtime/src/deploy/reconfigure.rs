@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use tracing::{info, warn};
 
-use super::change::wait_for;
+use super::commit::wait_for;
 use super::crew::Guests;
 use super::{Deployment, Standing, State, Transform};
 use crate::chain::Version;
@@ -17,28 +17,37 @@ use crate::store::{By, Cause, Entry, Record};
 /// How often it's looked whether a transform is still busy with something else.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// What the files say, built and proven, and not yet taken up. Its transforms are busy until it's taken up or dropped.
+pub struct Prepared {
+    by: By,
+    rebuilt: Rebuilt,
+    occupied: Occupied,
+}
+
 impl Deployment {
-    /// Takes up what these transforms of the config file and their modules are now. What is as it was isn't touched. On an
+    /// Builds what these transforms of the config file and their modules are now. What is as it was won't be touched. On an
     /// error all is as it was.
-    pub async fn reconfigure(
+    pub async fn prepare(
         self: &Arc<Self>,
         transforms: Vec<config::Transform>,
         cause: Cause,
-    ) -> Result<()> {
-        let this = self.clone();
-        // On a task of its own, so that it isn't left half way through.
-        let task = tokio::spawn(async move {
-            this.occupy().await;
-            let by = By::from(cause);
-            let done = this.take_in(transforms, by.clone()).await;
-            if let Err(why) = &done {
-                this.tell_refused(&by, why);
+    ) -> Result<Prepared> {
+        let occupied = self.occupy().await;
+        let by = By::from(cause);
+        let (this, cause) = (self.clone(), by.clone());
+        let building = move || this.rebuilt(transforms, &cause);
+        let rebuilt = tokio::task::spawn_blocking(building).await;
+        match rebuilt.map_err(Error::from).and_then(|it| it) {
+            Ok(rebuilt) => Ok(Prepared {
+                by,
+                rebuilt,
+                occupied,
+            }),
+            Err(why) => {
+                self.tell_refused(&by, &why);
+                Err(why)
             }
-            let mut state = this.state();
-            state.transforms.iter_mut().for_each(|it| it.busy = None);
-            done
-        });
-        task.await.map_err(Error::from).and_then(|it| it)
+        }
     }
 
     /// Writes down that what the files say isn't taken up.
@@ -57,37 +66,37 @@ impl Deployment {
     }
 
     /// Waits until no transform is busy, and has them all be.
-    async fn occupy(&self) {
+    async fn occupy(self: &Arc<Self>) -> Occupied {
         loop {
             {
                 let mut state = self.state();
                 if state.transforms.iter().all(|it| it.busy.is_none()) {
                     let busy = || Some("a change of its files".to_string());
                     state.transforms.iter_mut().for_each(|it| it.busy = busy());
-                    return;
+                    return Occupied(self.clone());
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    async fn take_in(self: &Arc<Self>, wanted: Vec<config::Transform>, by: By) -> Result<()> {
+    async fn take_in(self: &Arc<Self>, rebuilt: Rebuilt, by: &By) -> Result<()> {
         let changing = self.changing.lock().await;
-        let (this, cause) = (self.clone(), by.clone());
-        let building = move || this.rebuilt(wanted, &cause);
         let Rebuilt {
             transforms,
-            record,
+            mut record,
             guests,
             made,
             news,
-        } = tokio::task::spawn_blocking(building).await??;
+        } = rebuilt;
+        // A pause is all that may have changed since it was built.
+        record.paused = self.state().record.paused.clone();
         if news.is_empty() {
             // The file may say by now what runs already.
             return self.note(record).await;
         }
         let what = news.join(", ");
-        let entry = self.entry("files changed", None, None, &by, Some(what.clone()));
+        let entry = self.entry("files changed", None, None, by, Some(what.clone()));
         self.keep(&record, entry).await.map_err(Error::from)?;
         let waiting = {
             let mut state = self.state();
@@ -149,6 +158,9 @@ impl Deployment {
             });
             let canary = canary.map(|(_, tried)| tried.clone());
             drop(state);
+            if let Some(history) = record.transforms.get_mut(name) {
+                history.probation = built.probation.as_ref().map(Standing::kept);
+            }
             if starts {
                 let proven = built.active.prove(self.places()).map_err(hidden)?;
                 guests.push((built.active.clone(), proven));
@@ -256,6 +268,29 @@ impl Deployment {
             .iter()
             .map(|it| it.config.clone())
             .collect()
+    }
+}
+
+impl Prepared {
+    /// Writes it down and publishes it: from here on nothing can fail but the writing. Resolves once the workers have it.
+    pub async fn take_up(self) -> Result<()> {
+        // On a task of its own, so that it isn't left half way through.
+        let task = tokio::spawn(async move {
+            let deployment = &self.occupied.0;
+            let done = deployment.take_in(self.rebuilt, &self.by).await;
+            done.inspect_err(|why| deployment.tell_refused(&self.by, why))
+        });
+        task.await.map_err(Error::from).and_then(|it| it)
+    }
+}
+
+/// All transforms are busy, as long as this lives.
+struct Occupied(Arc<Deployment>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.transforms.iter_mut().for_each(|it| it.busy = None);
     }
 }
 

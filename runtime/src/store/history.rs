@@ -40,6 +40,9 @@ pub struct History {
     /// What's tried beside the active version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
+    /// That the active version has to prove itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation: Option<Proving>,
 }
 
 /// What makes a version: the same module and config are the same version. The order of keys makes no difference.
@@ -105,6 +108,21 @@ pub struct Trial {
     /// How it's tried.
     #[serde(flatten)]
     pub kind: TrialKind,
+}
+
+/// A version that has to prove itself beside the one before it, also after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Proving {
+    /// The version that it's compared with, and gives way to.
+    pub before: u64,
+    /// Until when.
+    pub until: DateTime<Utc>,
+    /// Records that the one before was given and took.
+    pub records: u64,
+    /// Of those, records that it refused.
+    pub refused: u64,
+    /// The CPU time that it took for them, in nanoseconds.
+    pub nanos: u64,
 }
 
 /// How a version is tried.
@@ -214,6 +232,7 @@ impl History {
         if by.cause.is_file() {
             self.file = Some(known.content.clone());
         }
+        self.probation = None;
         if let Some(last) = self.activations.last_mut()
             && last.ended.is_none()
         {

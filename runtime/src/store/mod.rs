@@ -26,7 +26,7 @@ mod tests;
 pub use audit::Entry;
 pub use by::{By, Cause};
 pub use history::{
-    Activation, Content, Ended, FILE_CHANGED, History, Known, Start, Trial, TrialKind,
+    Activation, Content, Ended, FILE_CHANGED, History, Known, Proving, Start, Trial, TrialKind,
 };
 pub use record::{FORMAT, Paused, Record};
 

@@ -395,6 +395,7 @@ fn format_1_is_read_as_it_was_meant() {
         )],
         file: Some(one.content),
         trial: None,
+        probation: None,
     };
     let config = json!({
         "threshold": 0.25,
@@ -445,6 +446,7 @@ fn format_1_is_read_as_it_was_meant() {
                 unit: Unit::Keys,
             },
         }),
+        probation: None,
     };
     let redact = History {
         next: 2,
@@ -458,6 +460,7 @@ fn format_1_is_read_as_it_was_meant() {
             note: None,
             kind: TrialKind::Shadow,
         }),
+        probation: None,
     };
     let transforms = [("ids", ids), ("route", route), ("redact", redact)];
     let expected = Record {
@@ -746,4 +749,12 @@ proptest! {
             record.text().unwrap();
         }
     }
+}
+
+#[test]
+fn a_float_of_a_config_is_the_same_after_it_was_kept() {
+    let config = json!({ "floats": [0.1, 1.0 / 3.0, 8.289_046_058_458_095e69, 5e-324, f64::MAX] });
+    let text = serde_json::to_vec(&config).unwrap();
+    let again: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(again, config);
 }

@@ -9,9 +9,8 @@ use serde_json::Value;
 use xtask::http;
 use xtask::wait::eventually;
 
-use super::site::{ROUND_DEADLINE, Running, Site, free_address};
+use super::site::{ROUND_DEADLINE, Running, Site};
 use super::spread::number;
-use crate::cargo;
 
 const PARTITIONS: u32 = 4;
 
@@ -82,25 +81,10 @@ fn measure(
     )?;
     site.create_topic(&output, PARTITIONS, &[])?;
 
-    let config = site.folder().join(format!("{input}.toml"));
     let lines = format!("workers = 2\ndelivery = {delivery:?}\ncommit_interval = {interval:?}");
-    fs::write(&config, site.seed_job(&input, &output, &lines))?;
-    let log = site.folder().join(format!("{input}.log"));
-    let out = File::create(&log)?;
-    let admin = free_address()?;
-    let weir = Command::new(site.programs.join("weir"))
-        .arg("run")
-        .arg("-c")
-        .arg(&config)
-        .args(["--listen", &admin.to_string()])
-        .stdin(Stdio::null())
-        .stdout(out.try_clone()?)
-        .stderr(out)
-        .spawn()
-        .context("can't run weir")?;
-    let mut weir = Running::new(weir, log)?;
+    let mut weir = site.run_weir(&input, &site.seed_job(&input, &output, &lines))?;
     eventually("weir is ready", ROUND_DEADLINE, || {
-        let ready = http::get(admin, "/readyz").is_ok_and(|it| it.status == 200);
+        let ready = http::get(weir.admin, "/readyz").is_ok_and(|it| it.status == 200);
         Ok(ready.then_some(()))
     })?;
 
@@ -121,17 +105,11 @@ fn measure(
         .context("can't run weir-latency")?;
     let mut reader = Running::new(reader, log)?;
     let count = arguments.rate * arguments.seconds * 5 / 4;
-    cargo::run(
-        Command::new(site.programs.join("weir"))
-            .args(["produce", "realstock", "--bootstrap", &site.bootstrap])
-            .args(["--topic", &input, "--seed", "1"])
-            .args(["--rate", &arguments.rate.to_string()])
-            .args(["--count", &count.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null()),
-    )?;
+    let (rate, count) = (arguments.rate.to_string(), count.to_string());
+    let mut producer = site.produce(&input, &["--rate", &rate, "--count", &count])?;
+    producer.wait_success()?;
     reader.wait_success()?;
-    weir.terminate()?;
+    weir.running.terminate()?;
     let json = fs::read_to_string(&stdout)?;
     let value: Value = serde_json::from_str(&json)?;
     let field = |name: &str| {

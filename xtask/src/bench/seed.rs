@@ -4,20 +4,17 @@
 //! share of the records is through until all are: the time of the wall is also the broker's.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Error, bail, ensure};
+use anyhow::{Context, Error, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use xtask::http;
-use xtask::wait::eventually;
 
 use super::process::{cpu_seconds, peak_rss_bytes};
-use super::site::{ROUND_DEADLINE, Running, Site, free_address, text};
+use super::site::{Running, Site, Weir};
 use super::spread::{Spread, number};
-use crate::cargo;
 
 /// As many partitions as the seed job's tests have.
 const PARTITIONS: u32 = 4;
@@ -138,13 +135,9 @@ impl Bench<'_> {
             self.input,
             self.site.bootstrap
         );
-        cargo::run(
-            Command::new(self.site.programs.join("weir"))
-                .args(["produce", "realstock", "--bootstrap", &self.site.bootstrap])
-                .args(["--topic", &self.input, "--seed", "1", "--rate", "max"])
-                .args(["--count", &self.arguments.records.to_string()])
-                .stdin(Stdio::null()),
-        )
+        let count = self.arguments.records.to_string();
+        let arguments = ["--rate", "max", "--count", &count];
+        self.site.produce(&self.input, &arguments)?.wait_success()
     }
 
     fn measure(&self, contender: Contender, round: u32) -> Result<Measurement, Error> {
@@ -188,38 +181,22 @@ impl Bench<'_> {
         let delivery = delivery.name();
         let name = format!("{}-{delivery}-{round}", self.input);
         self.site.create_topic(&name, PARTITIONS, &[])?;
-        let config = self.site.folder().join(format!("{delivery}-{round}.toml"));
         let lines = format!(
             "workers = {}\ndelivery = {delivery:?}",
             self.arguments.workers
         );
-        fs::write(&config, self.site.seed_job(&self.input, &name, &lines))?;
-        let log = self.site.folder().join(format!("{delivery}-{round}.log"));
-        let admin = free_address()?;
-        let output = File::create(&log)?;
-        let child = Command::new(self.site.programs.join("weir"))
-            .arg("run")
-            .arg("-c")
-            .arg(&config)
-            .args(["--listen", &admin.to_string()])
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .context("can't run weir")?;
-        let mut running = Running::new(child, log)?;
+        let config = self.site.seed_job(&self.input, &name, &lines);
+        let mut weir = self.site.run_weir(&name, &config)?;
         let Arguments {
             records, warmup, ..
         } = self.arguments;
 
-        let start = wait_point(&mut running, admin, "the warm-up", |counts| {
-            counts.input >= *warmup
-        })?;
-        let end = wait_point(&mut running, admin, "all records", |counts| {
+        let start = wait_point(&mut weir, "the warm-up", |counts| counts.input >= *warmup)?;
+        let end = wait_point(&mut weir, "all records", |counts| {
             counts.input >= *records && counts.settled() >= *records
         })?;
-        let peak = peak_rss_bytes(running.child.id())?;
-        running.terminate()?;
+        let peak = peak_rss_bytes(weir.running.child.id())?;
+        weir.running.terminate()?;
         // Every second timestamp is even, about. A job that dropped all or nothing measured something else.
         let kept = end.counts.output as f64 / end.counts.input as f64;
         ensure!(
@@ -299,31 +276,21 @@ impl Counts {
 }
 
 fn wait_point(
-    running: &mut Running,
-    admin: SocketAddr,
+    weir: &mut Weir,
     what: &str,
     enough: impl Fn(Counts) -> bool,
 ) -> Result<Point, Error> {
-    let Running { child, log, .. } = running;
-    eventually(what, ROUND_DEADLINE, || {
-        if let Some(status) = child.try_wait()? {
-            bail!("weir ended ({status})");
-        }
-        // It listens a moment after its start.
-        let Ok(response) = http::get(admin, "/metrics") else {
-            return Ok(None);
-        };
-        let counts = Counts::of(&response.body);
+    weir.wait(what, |metrics, pid| {
+        let counts = Counts::of(metrics);
         if !enough(counts) {
             return Ok(None);
         }
         Ok(Some(Point {
             time: Instant::now(),
             counts,
-            cpu_seconds: cpu_seconds(child.id())?,
+            cpu_seconds: cpu_seconds(pid)?,
         }))
     })
-    .with_context(|| format!("weir's log says:\n{}", text(log)))
 }
 
 /// The line of JSON that `weir-bench` prints.

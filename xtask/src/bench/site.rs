@@ -1,15 +1,16 @@
 //! Where measurements are made: a broker, the programs, a folder; and programs under measurement.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Error, ensure};
+use anyhow::{Context, Error, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use xtask::broker::{self, Broker};
+use xtask::http;
 use xtask::wait::eventually;
 use xtask::watchdog::Watchdog;
 
@@ -133,6 +134,76 @@ config = {{ keep = \"event_time % 2 == 0\" }}
     }
 }
 
+/// A `weir run` under measurement.
+pub(super) struct Weir {
+    pub(super) running: Running,
+    /// Where its endpoints are.
+    pub(super) admin: SocketAddr,
+}
+
+impl Site {
+    /// Starts `weir run` with a config of this text. `name` is that of its files in the folder.
+    pub(super) fn run_weir(&self, name: &str, config: &str) -> Result<Weir, Error> {
+        let file = self.folder().join(format!("{name}.toml"));
+        fs::write(&file, config)?;
+        let admin = free_address()?;
+        let mut command = Command::new(self.programs.join("weir"));
+        command
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .args(["--listen", &admin.to_string()]);
+        let running = self.start(&mut command, name)?;
+        Ok(Weir { running, admin })
+    }
+
+    /// Starts `weir produce realstock` into a topic, as fast as these arguments say.
+    pub(super) fn produce(&self, topic: &str, arguments: &[&str]) -> Result<Running, Error> {
+        let mut command = Command::new(self.programs.join("weir"));
+        command
+            .args(["produce", "realstock", "--bootstrap", &self.bootstrap])
+            .args(["--topic", topic, "--seed", "1"])
+            .args(arguments);
+        self.start(&mut command, &format!("{topic}-produce"))
+    }
+
+    /// Starts a program that writes to a log.
+    fn start(&self, command: &mut Command, name: &str) -> Result<Running, Error> {
+        let log = self.folder().join(format!("{name}.log"));
+        let output = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("can't run {}", command.get_program().display()))?;
+        Running::new(child, log)
+    }
+}
+
+impl Weir {
+    /// Waits for what `/metrics` or `/proc` say, for as long as it runs.
+    pub(super) fn wait<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&str, u32) -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let Weir { running, admin } = self;
+        let Running { child, log, .. } = running;
+        eventually(what, ROUND_DEADLINE, || {
+            if let Some(status) = child.try_wait()? {
+                bail!("weir ended ({status})");
+            }
+            // It listens a moment after its start.
+            match http::get(*admin, "/metrics") {
+                Ok(response) => look(&response.body, child.id()),
+                Err(_) => Ok(None),
+            }
+        })
+        .with_context(|| format!("weir's log says:\n{}", text(log)))
+    }
+}
+
 /// A program under measurement. It's killed when it is dropped, and when this process ends.
 pub(super) struct Running {
     pub(super) child: Child,
@@ -178,11 +249,11 @@ impl Drop for Running {
     }
 }
 
-pub(super) fn free_address() -> Result<SocketAddr, Error> {
+fn free_address() -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?)
 }
 
-pub(super) fn text(log: &Path) -> String {
+fn text(log: &Path) -> String {
     fs::read_to_string(log).unwrap_or_default()
 }

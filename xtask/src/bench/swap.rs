@@ -1,17 +1,13 @@
 //! `cargo xtask bench swap`: how long workers stand still for a swap under load, beside a restart of the process.
 
-use std::fs::{self, File};
-use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use xtask::http;
-use xtask::wait::eventually;
 
-use super::site::{ROUND_DEADLINE, Running, Site, free_address};
+use super::site::{Site, Weir};
 use super::spread::number;
 
 const PARTITIONS: u32 = 4;
@@ -95,46 +91,19 @@ fn measure(site: &Site, arguments: &Arguments, delivery: &'static str) -> Result
     let (input, output) = (topic("in"), topic("out"));
     site.create_topic(&input, PARTITIONS, &[])?;
     site.create_topic(&output, PARTITIONS, &[])?;
-    let config = site.folder().join(format!("{input}.toml"));
     let lines = format!("workers = 2\ndelivery = {delivery:?}");
-    fs::write(&config, site.seed_job(&input, &output, &lines))?;
-    let start = |number: usize| -> Result<(Running, SocketAddr), Error> {
-        let log = site.folder().join(format!("{input}-{number}.log"));
-        let out = File::create(&log)?;
-        let admin = free_address()?;
-        let weir = Command::new(site.programs.join("weir"))
-            .arg("run")
-            .arg("-c")
-            .arg(&config)
-            .args(["--listen", &admin.to_string()])
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .spawn()
-            .context("can't run weir")?;
-        Ok((Running::new(weir, log)?, admin))
-    };
-    let flows = |admin: SocketAddr, most: u64| {
-        eventually("records flow", ROUND_DEADLINE, || {
-            let metrics = http::get(admin, "/metrics").ok();
-            let out = metrics.and_then(|it| http::counter(&it.body, "weir_records_out_total", &[]));
+    let config = site.seed_job(&input, &output, &lines);
+    let start = |number: usize| site.run_weir(&format!("{input}-{number}"), &config);
+    let flows = |weir: &mut Weir, most: u64| {
+        weir.wait("records flow", |metrics, _| {
+            let out = http::counter(metrics, "weir_records_out_total", &[]);
             Ok((out > Some(most as f64)).then_some(()))
         })
     };
-    let (mut weir, mut admin) = start(0)?;
-    let log = site.folder().join(format!("{input}-producer.log"));
-    let producer = Command::new(site.programs.join("weir"))
-        .args(["produce", "realstock", "--bootstrap", &site.bootstrap])
-        .args(["--topic", &input, "--seed", "1"])
-        .args(["--rate", &arguments.rate.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(&log)?)
-        .spawn()
-        .context("can't run weir produce")?;
-    let mut producer = Running::new(producer, log)?;
+    let mut weir = start(0)?;
+    let mut producer = site.produce(&input, &["--rate", &arguments.rate.to_string()])?;
     // Two seconds' worth, of which half comes out.
-    flows(admin, arguments.rate)?;
+    flows(&mut weir, arguments.rate)?;
 
     let mut measured = Measured {
         delivery,
@@ -148,7 +117,7 @@ fn measure(site: &Site, arguments: &Arguments, delivery: &'static str) -> Result
         let body = json!({"config": {"keep": format!("event_time % 2 == {rest}")}}).to_string();
         let began = Instant::now();
         let answer = http::request(
-            admin,
+            weir.admin,
             "POST",
             "/v1/pipelines/stocks/transforms/even/versions",
             &[("content-type", "application/json")],
@@ -166,17 +135,17 @@ fn measure(site: &Site, arguments: &Arguments, delivery: &'static str) -> Result
     }
     for number in 1..=arguments.restarts {
         let began = Instant::now();
-        weir.terminate()?;
+        weir.running.terminate()?;
         let started = Instant::now();
-        (weir, admin) = start(number)?;
-        flows(admin, 0)?;
+        weir = start(number)?;
+        flows(&mut weir, 0)?;
         measured.restarts.push(began.elapsed().as_micros() as f64);
         measured.starts.push(started.elapsed().as_micros() as f64);
-        let metrics = http::get(admin, "/metrics")?.body;
+        let metrics = http::get(weir.admin, "/metrics")?.body;
         let compiled = http::counter(&metrics, "weir_compilations_total", &[]);
         ensure!(compiled == Some(0.0), "a warm start compiled: {compiled:?}");
     }
-    weir.terminate()?;
+    weir.running.terminate()?;
     // It ends as well as any other that's told to.
     let _ = producer.terminate();
     Ok(measured)
