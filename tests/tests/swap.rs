@@ -398,6 +398,22 @@ fn the_commands_swap_roll_back_and_tell() {
         assert!(finished.stderr.contains(why), "{}", finished.stderr);
     }
 
+    // Trials of versions that never ran end, and they are forgotten.
+    done(&[
+        "swap",
+        "p/even",
+        "--config",
+        r#"{"keep": "n > 1"}"#,
+        "--shadow",
+    ]);
+    let said = done(&["promote", "p/even", "--end-shadow"]);
+    assert!(said.contains("version 3 ("), "{said}");
+    let half = ["--canary", "50%"];
+    let config = ["swap", "p/even", "--config", r#"{"keep": "n > 2"}"#];
+    done(&[&config[..], &half[..]].concat());
+    let said = done(&["rollback", "p/even"]);
+    assert!(said.contains("version 4 ("), "{said}");
+
     // A shadow reports what would differ, and writes nothing.
     done(&[
         "swap",
@@ -428,7 +444,7 @@ fn the_commands_swap_roll_back_and_tell() {
     done(&["resume", "p"]);
     weir.wait_done(&site.0, site.2.group());
     let views: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
-    assert_eq!(views[0]["transforms"][0]["active"]["version"], 3, "{views}");
+    assert_eq!(views[0]["transforms"][0]["active"]["version"], 5, "{views}");
     assert_eq!(weir.terminate(), Some(0));
 
     let gone = command(&["status"]);

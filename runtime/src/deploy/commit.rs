@@ -42,6 +42,13 @@ impl Deployment {
             Some(content) => history.number(content, now()),
             None => was,
         };
+        let about = match (&step, &ended) {
+            (Step::EndTrial, Some(trial)) => trial.version,
+            _ => number,
+        };
+        // A version whose trial ends may be forgotten by that.
+        let known = history.known(about).map(|it| it.content.digest);
+        let digest = known.ok_or_else(|| self.state().unknown(&self.pipeline, name))?;
         match &step {
             Step::Activate { because, .. } => {
                 if was != number {
@@ -63,12 +70,13 @@ impl Deployment {
         if let Some(file) = &file {
             history.file_says(file, now());
         }
-        let about = match (&step, &ended) {
-            (Step::EndTrial, Some(trial)) => trial.version,
-            _ => number,
-        };
-        let digest = history.known(about).map(|it| it.content.digest);
-        let entry = self.entry(action, Some(name), Some((about, digest)), by, note.clone());
+        let entry = self.entry(
+            action,
+            Some(name),
+            Some((about, Some(digest))),
+            by,
+            note.clone(),
+        );
         let kept = self.keep(&record, entry).await;
         self.or_tell(kept, &order)?;
 
@@ -111,7 +119,7 @@ impl Deployment {
             active,
             was,
             version: about,
-            digest: digest.ok_or_else(|| self.state().unknown(&self.pipeline, name))?,
+            digest,
             what: action.to_string(),
             workers,
             taken,

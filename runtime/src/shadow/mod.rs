@@ -1,9 +1,9 @@
 //! A version that sees the same batches as the active one, and writes nothing.
 //!
 //! Workers offer copies of what the active version is about to be given, and never wait: what there's no room for is
-//! dropped and counted. One thread of lowest priority runs both versions on each copy and compares what they make of it,
-//! so that all that a worker does for it is to copy its input. The copies are whole, since a guest may replace a column
-//! that it doesn't read, and then the input's own is what that's compared with.
+//! dropped and counted. One thread that gives way to all others runs both versions on each copy and compares what they
+//! make of it, so that all that a worker does for it is to copy its input. The copies are whole, since a guest may replace
+//! a column that it doesn't read, and then the input's own is what that's compared with.
 
 mod compare;
 mod json;
@@ -20,7 +20,10 @@ use std::thread::{self, Builder, JoinHandle, Thread};
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
-use rustix::process::nice;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 
 use crate::chain::Version;
 use crate::record::Batch;
@@ -125,8 +128,7 @@ impl Tap {
 impl Shared {
     /// The thread's life. However it ends, no more batches are taken.
     fn work(&self, mut sides: Sides) {
-        // On Linux it's the calling thread's alone. A lower priority is a courtesy; without it the result is the same.
-        let _ = nice(LOWEST);
+        yield_to_all();
         let looking = catch_unwind(AssertUnwindSafe(|| self.look(&mut sides)));
         self.queue.close();
         let ended = match looking {
@@ -162,8 +164,13 @@ impl Shared {
     }
 }
 
-/// The priority of a thread that others go before.
-const LOWEST: i32 = 19;
+/// Has the calling thread run where no other wants to: a worker that wakes up takes the core from it at once, which it
+/// doesn't from a thread that's merely nice.
+fn yield_to_all() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    // It's a courtesy; without it the result is the same.
+    let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+}
 
 /// What a panic said.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

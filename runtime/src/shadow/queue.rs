@@ -1,7 +1,7 @@
 //! Where batches wait for a shadow: room for a few, and never a wait for those that bring them.
 //!
-//! A worker must not wait for a thread of lowest priority, which may hold a lock for as long as others have work to do. So
-//! each place has a lock of its own that's only ever tried: a place that somebody is at is passed over.
+//! A worker must not wait for a thread that gives way to all others, which may hold a lock for as long as others have work
+//! to do. So each place has a lock of its own that's only ever tried: a place that somebody is at is passed over.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
