@@ -139,13 +139,16 @@ impl App {
                 },
                 changed = running.files.changed() => Some(changed),
             };
-            // Who stops needn't wait until all is taken up: each step of it is whole by itself.
-            let stopped = tokio::select! {
-                () = running.reload(changed) => false,
-                () = until_stop(&mut signals) => true,
-            };
-            if stopped {
-                running.stop();
+            let (mut changed, mut again) = (changed, true);
+            while std::mem::take(&mut again) {
+                // Who stops needn't wait until all is taken up: each step of it is whole by itself.
+                let stopped = tokio::select! {
+                    () = running.reload(changed.take()) => false,
+                    () = until_stop(&mut signals, &mut again) => true,
+                };
+                if stopped {
+                    running.stop();
+                }
             }
         }
         quit.send_replace(true);
@@ -188,6 +191,7 @@ impl Running {
         let (phase, phases) = watch::channel(self.phase);
         self.phases.insert(name.clone(), phase);
         let (metrics, status) = (self.means.metrics.clone(), self.status.add(&name));
+        metrics.watch(&name, &status, pipeline.deployment().shared());
         let task = self.tasks.spawn(async move {
             pipeline.deployment().keep_start().await;
             let ended = pipeline.clone().run(metrics, &status, phases).await;
@@ -354,50 +358,49 @@ impl Running {
         }
         for name in &gone {
             info!(pipeline = name, "not in the config file any more");
-            self.end(name).await;
+            self.retire(name).await;
             self.status.remove(name);
+            self.means.metrics.forget_pipeline(name);
             self.failed.retain(|it| it != name);
         }
-        let mut pipelines = Vec::new();
-        for it in &config.pipelines {
-            let new = loaded.iter().find(|new| new.config().name == it.name);
-            let kept = self.pipelines.get(&it.name);
-            pipelines.extend(new.cloned().or(kept));
-        }
-        self.pipelines.set(pipelines);
-        for pipeline in loaded {
-            let name = &pipeline.config().name.clone();
+        for pipeline in &loaded {
+            let name = &pipeline.config().name;
             if self.phases.contains_key(name) {
                 info!(
                     pipeline = name,
                     "its settings are others: it ends and starts anew"
                 );
-                self.end(name).await;
             }
+            self.retire(name).await;
             self.failed.retain(|it| it != name);
-            // Until just now the old one may have had a change made.
-            let (means, config) = (self.means.clone(), pipeline.config().clone());
-            let instance = self.instance.name().to_string();
-            let loading = move || Pipeline::load(means, &config, &instance);
-            let pipeline = match tokio::task::spawn_blocking(loading).await? {
-                Ok(pipeline) => Arc::new(pipeline),
-                Err(_) => pipeline,
-            };
-            let mut all = self.pipelines.all();
-            let ours = all.iter_mut().find(|it| it.config().name == *name);
-            if let Some(ours) = ours {
-                *ours = pipeline.clone();
-            }
-            self.pipelines.set(all);
-            self.start(pipeline);
         }
+        // Until it ended the old one may have had a change made.
+        let (means, instance) = (self.means.clone(), self.instance.name().to_string());
+        let loading = move || {
+            let again = |it: Arc<Pipeline>| {
+                let again = Pipeline::load(means.clone(), it.config(), &instance);
+                again.map_or(it, Arc::new)
+            };
+            loaded.into_iter().map(again).collect::<Vec<_>>()
+        };
+        let loaded = tokio::task::spawn_blocking(loading).await?;
+        let of = |it: &crate::config::Pipeline| {
+            let new = loaded.iter().find(|new| new.config().name == it.name);
+            new.cloned().or_else(|| self.pipelines.get(&it.name))
+        };
+        let pipelines = config.pipelines.iter().filter_map(of).collect();
+        self.pipelines.set(pipelines);
+        loaded.into_iter().for_each(|it| self.start(it));
         self.config = config;
         info!("the config file is taken up");
         Ok(())
     }
 
-    /// Ends one pipeline, and waits until it has.
-    async fn end(&mut self, name: &str) {
+    /// Ends one pipeline, and waits until it has. No change of it is made any more.
+    async fn retire(&mut self, name: &str) {
+        if let Some(pipeline) = self.pipelines.get(name) {
+            pipeline.deployment().retire().await;
+        }
         if let Some(phase) = self.phases.get(name) {
             phase.send_replace(Phase::Stop);
         }
@@ -421,11 +424,12 @@ fn watch_files<'a>(files: &mut Watch, configs: impl IntoIterator<Item = &'a Conf
     files.set(all.collect::<Vec<_>>());
 }
 
-/// Resolves once told to stop.
-async fn until_stop(signals: &mut mpsc::UnboundedReceiver<Signal>) {
+/// Resolves once told to stop; notes if told to read the files again meanwhile.
+async fn until_stop(signals: &mut mpsc::UnboundedReceiver<Signal>, again: &mut bool) {
     while let Some(signal) = signals.recv().await {
-        if matches!(signal, Signal::Stop) {
-            return;
+        match signal {
+            Signal::Stop => return,
+            Signal::Reload => *again = true,
         }
     }
     // Nobody will say so any more.

@@ -5,6 +5,7 @@ mod version;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 
@@ -83,8 +84,12 @@ pub struct Count {
     pub dropped: u64,
     /// Records that it refused.
     pub refused: u64,
+    /// Lines for the log.
+    pub log_lines: u64,
     /// Lines for the log that were too many.
     pub log_lines_dropped: u64,
+    /// The CPU time that it took.
+    pub took: Duration,
 }
 
 /// Why a batch didn't go through; nothing of it came out.
@@ -164,11 +169,13 @@ impl Chain {
         })
     }
 
-    /// Starts a guest of each version that has none.
-    pub fn start_guests(&mut self) -> Result<()> {
+    /// Starts a guest of each version that has none, and tells how long each took.
+    pub fn start_guests(&mut self, tell: &mut dyn FnMut(&Version, Duration)) -> Result<()> {
         for lane in self.steps.iter_mut().flat_map(Step::lanes) {
             if lane.guest.is_none() {
+                let began = Instant::now();
                 lane.guest = Some(lane.version.guest()?);
+                tell(&lane.version, began.elapsed());
             }
         }
         Ok(())
@@ -422,6 +429,7 @@ impl Lane {
         let count = Count {
             step: notes.step,
             canary,
+            took,
             ..count(&output, batch.len())
         };
         version.seen.passed(count.records_in, count.refused, took);
@@ -458,6 +466,7 @@ fn count(output: &Output, inputs: usize) -> Count {
         records_out: takes as u64,
         dropped: (inputs - (takes - again) - refused) as u64,
         refused: refused as u64,
+        log_lines: output.logs.len() as u64,
         log_lines_dropped: output.log_lines_dropped as u64,
         ..Count::default()
     }

@@ -40,10 +40,23 @@ pub enum Event {
     },
     /// A commit came too late for the group's generation, as happens while partitions move; it has to be made again.
     Uncommitted,
+    /// The group has the offsets of a commit that nobody waited for.
+    Committed,
+    /// What the client says of itself, about once a second.
+    Statistics(Statistics),
     /// Something is wrong that the client goes on with by itself (a broker is down, say), worth a line in the log.
     Trouble(Error),
     /// The client can't go on; the worker stops with this cause.
     Fatal(Error),
+}
+
+/// What a source's client says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// For partitions that it fetches: the offset after the last record that can be read.
+    pub ends: Vec<(TopicPartition, u64)>,
+    /// A broker that it fetches from and that doesn't answer, and for how long.
+    pub silent: Option<(String, Duration)>,
 }
 
 /// How much to read at once.
@@ -151,6 +164,20 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// The bytes of its key, value and headers.
+    pub fn bytes(&self) -> usize {
+        let lengths = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers: usize =
+            match self.header_range.0 == self.header_range.1 && self.appended.is_empty() {
+                true => 0,
+                false => self
+                    .headers()
+                    .map(|(name, value)| name.len() + lengths(value))
+                    .sum(),
+            };
+        lengths(self.key) + lengths(self.value) + headers
+    }
+
     /// The record's headers in order.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let range: Range<usize> = self.header_range.0..self.header_range.1;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
-use metrics::Gauge;
+use prometheus::Gauge;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
@@ -155,7 +155,7 @@ impl Pipeline {
         mut phase: watch::Receiver<Phase>,
     ) -> Result<()> {
         let up = metrics.pipeline_up(&self.config.name);
-        up.set(0);
+        up.set(0.0);
         let running = async {
             match self.connect(status, &mut phase).await {
                 None => Ok(()),
@@ -247,6 +247,7 @@ impl Pipeline {
             wrong: None,
             fold: Fold::default(),
             up: metrics.pipeline_up(&self.config.name),
+            metrics,
             status,
             ends,
             running: Vec::new(),
@@ -339,6 +340,7 @@ struct Crew<'a> {
     /// As in [`Cluster`].
     max_message_bytes: Arc<[Option<u64>]>,
     up: Gauge,
+    metrics: &'a Metrics,
     status: &'a status::Pipeline,
     ends: mpsc::UnboundedSender<Ended>,
     running: Vec<Running>,
@@ -450,20 +452,26 @@ impl Crew<'_> {
         let Some(at) = self.running.iter().position(|it| it.number == number) else {
             return;
         };
-        let Running { thread, began, .. } = self.running.swap_remove(at);
+        let Running {
+            thread,
+            began,
+            control,
+            ..
+        } = self.running.swap_remove(at);
         // It has said its last word, and catches its own panics.
         let _ = thread.join();
         self.pipeline.deployment.discharge(number);
         let pipeline = &self.pipeline.config.name;
         match end {
             End::Stopped => {}
-            // What is new may be to blame: the one before it has another try.
+            // What it halted on is replaced already, or is new and goes: the other one has another try.
             End::Halted(why)
                 if self.phase < Phase::Stop
-                    && self
-                        .pipeline
-                        .deployment
-                        .give_new_ones_back(&format!("{why:#}")) =>
+                    && (control.is_behind()
+                        || self
+                            .pipeline
+                            .deployment
+                            .give_new_ones_back(&format!("{why:#}"))) =>
             {
                 self.failed(number, &why);
             }
@@ -495,6 +503,7 @@ impl Crew<'_> {
             );
         }
         *failures = failures.saturating_add(1);
+        self.metrics.worker_restarted(&self.pipeline.config.name);
         self.due.push((Instant::now() + pause, number));
     }
 
@@ -532,7 +541,7 @@ impl Crew<'_> {
         let controls = self.running.iter().map(|it| it.control.clone()).collect();
         self.status.set_workers(controls, self.due.len());
         let all_run = self.phase == Phase::Run && self.due.is_empty();
-        self.up.set(u8::from(all_run));
+        self.up.set(f64::from(u8::from(all_run)));
     }
 
     fn start(&mut self, number: usize) {

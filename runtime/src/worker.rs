@@ -23,7 +23,8 @@ use tracing::{debug, info, warn};
 use crate::chain::{Broken, Chain, Failed, Processed, Unprocessed, Version};
 use crate::guest::{Level, Log};
 use crate::io::{
-    Event, ReadLimit, Sink, Source, TopicPartition, TransactionError, Undelivered, Unread,
+    Event, ReadLimit, Sink, Source, Statistics, TopicPartition, TransactionError, Undelivered,
+    Unread,
 };
 use crate::letter::Class;
 use crate::metrics::{Counters, Tally};
@@ -98,6 +99,10 @@ pub struct Worker<S, K> {
     /// How often a chain was published when this worker's was.
     published: u64,
     trouble: Trouble,
+    /// When the commit was asked for that has yet to be answered.
+    asked: Option<Instant>,
+    /// A broker doesn't answer.
+    silent: bool,
 }
 
 /// A batch that went through the chain, on its way to the producer.
@@ -142,6 +147,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
             committed: Instant::now(),
             stopping: None,
             trouble: Trouble::new(Instant::now()),
+            asked: None,
+            silent: false,
         }
     }
 
@@ -214,7 +221,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
         let Some(held) = self.read(slot)? else {
             return Ok(false);
         };
-        if let Some(work) = self.transform(slot, held)? {
+        self.control.set_busy(true);
+        let work = self.transform(slot, held);
+        self.control.set_busy(false);
+        if let Some(work) = work? {
             self.send(work)?;
         }
         Ok(true)
@@ -247,6 +257,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return Ok(None);
         };
         let (settings, id) = (&self.settings, partition.id.clone());
+        let metrics = partition.metrics.clone();
         let mut log = |version: &Version, offset: u64, line: &Log| {
             report(settings, &id, version, offset, line)
         };
@@ -270,7 +281,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
             slot,
             next: input.offsets.last().map_or(0, |last| last + 1),
             tally: Tally {
+                partition: metrics,
                 records_in: input.len() as u64,
+                bytes_in: input.bytes() as u64,
                 counts: std::mem::take(&mut processed.counts),
                 ..Tally::default()
             },
@@ -284,13 +297,17 @@ impl<S: Source, K: Sink> Worker<S, K> {
         work.tally.broken = broken
             .filter_map(|it| Some((it.step?, it.canary, it.class)))
             .collect();
-        let kinds = |failed: &[Failed]| failed.iter().map(|it| (it.step, it.class)).collect();
+        let kind = |it: &Failed| (it.step.map(|step| (step, it.canary)), it.class);
+        let kinds = |failed: &[Failed]| failed.iter().map(kind).collect();
         work.tally.letters = kinds(&work.letters);
         work.tally.skipped = kinds(&verdict.skipped);
         if let Some((offset, why)) = verdict.halt {
             // What comes before is good, and goes out.
             work.processed.take = Some(before(&work, offset));
-            work.tally.records_in = work.input.offsets.partition_point(|&it| it < offset) as u64;
+            let good = work.input.offsets.partition_point(|&it| it < offset);
+            work.tally.records_in = good as u64;
+            let good: Vec<u32> = (0..good as u32).collect();
+            work.tally.bytes_in = work.input.gather(&good).bytes() as u64;
             work.next = offset;
             work.halt = Some(why);
         }
@@ -347,15 +364,22 @@ impl<S: Source, K: Sink> Worker<S, K> {
             partitions.settle(tag, result);
         });
         self.watch(heard);
-        let records_out = self.partitions.take_outputs();
-        if records_out > 0 {
+        self.count_settled();
+        served.map_err(|why| why.context("serving the producer"))
+    }
+
+    /// Counts what has settled.
+    fn count_settled(&mut self) {
+        for (partition, settled) in self.partitions.take_settled() {
             let tally = Tally {
-                records_out,
+                partition,
+                records_out: settled.records,
+                bytes_out: settled.bytes,
+                newest: settled.newest,
                 ..Tally::default()
             };
             self.count(tally, 0);
         }
-        served.map_err(|why| why.context("serving the producer"))
     }
 
     /// Takes in what became of records that were sent, and has those read again that failed.
@@ -455,6 +479,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         match event {
             Event::Assigned(ids) => {
                 info!(pipeline, worker, partitions = %list(&ids), "assigned");
+                self.counters.assigned.inc();
                 // What follows may wait for the brokers, and for others' transactions.
                 if self.transaction.as_ref().is_some_and(Transaction::is_begun) {
                     self.commit_transaction()?;
@@ -477,8 +502,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     let start = start
                         .with_context(|| format!("{id} was assigned and has no position"))
                         .map_err(End::Failed)?;
-                    self.partitions
-                        .add(Partition::new(id, topic_id, keys, start));
+                    let metrics = self.counters.partition(&id);
+                    let partition = Partition::new(id, topic_id, keys, start);
+                    self.partitions.add(partition.counted(metrics));
                 }
                 if self.transaction.is_none() {
                     self.commit(false).map_err(End::Failed)?;
@@ -503,8 +529,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
                         self.partitions.forget_commits();
                     }
                 }
+                match lost {
+                    true => self.counters.lost.inc(),
+                    false => self.counters.revoked.inc(),
+                }
                 self.source.unassign(&partitions).map_err(End::Failed)?;
-                self.partitions.remove(&partitions);
+                self.remove(&partitions);
                 // Whatever was wrong may be another worker's now; if not, it shows again.
                 self.recovered();
                 if lost && self.transaction.as_ref().is_some_and(Transaction::is_begun) {
@@ -513,7 +543,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     ))?;
                 }
             }
-            Event::Uncommitted => self.partitions.forget_commits(),
+            Event::Uncommitted => {
+                self.count_commit(false);
+                self.partitions.forget_commits();
+            }
+            Event::Committed => self.count_commit(true),
+            Event::Statistics(statistics) => self.observe(&statistics),
             Event::Trouble(cause) => {
                 let cause = format!("{cause:#}");
                 if let Some(more) = self.trouble.tells(&cause, Instant::now()) {
@@ -521,11 +556,53 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     warn!(pipeline, worker, more, "{cause}");
                 }
                 // It may have been a commit.
+                self.count_commit(false);
                 self.partitions.forget_commits();
             }
             Event::Fatal(cause) => return Err(End::Failed(cause)),
         }
         Ok(())
+    }
+
+    /// Gives partitions up, and what they are like isn't shown any more.
+    fn remove(&mut self, ids: &[TopicPartition]) {
+        for (id, metrics) in self.partitions.remove(ids) {
+            self.counters.give_up(&id, &metrics);
+        }
+    }
+
+    /// Counts a commit that was answered.
+    fn count_commit(&mut self, went_well: bool) {
+        if let Some(asked) = self.asked.take() {
+            self.counters.commit(asked.elapsed(), went_well);
+        }
+    }
+
+    /// Takes in what the client says of itself, and shows what the partitions are like.
+    fn observe(&mut self, statistics: &Statistics) {
+        let source = &mut self.source;
+        self.partitions.each(|it| {
+            let end = statistics.ends.iter().find(|(id, _)| *id == it.id);
+            it.readable = end.map(|(_, end)| *end).or(it.readable);
+            if let Some(metrics) = &it.metrics {
+                let lag = it.lag(source.position(&it.id));
+                metrics.set(lag, it.ring.iter().map(|it| it.sending.bytes).sum());
+            }
+        });
+        let silence = statistics.silent.as_ref().map(|(broker, time)| {
+            format!(
+                "the broker {broker} hasn't answered for {:.0} s",
+                time.as_secs_f64()
+            )
+        });
+        let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+        match (self.silent, &silence) {
+            (false, Some(silence)) => warn!(pipeline, worker, "{silence}"),
+            (true, None) => info!(pipeline, worker, "the brokers answer again"),
+            _ => {}
+        }
+        self.silent = silence.is_some();
+        self.control.set_silence(silence);
     }
 
     /// Waits until nothing of these partitions (or of any) is in flight, at most for `drain`.
@@ -561,7 +638,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
         let offsets = self.partitions.take_commits(|id| source.position(id));
         match offsets.is_empty() {
             true => Ok(()),
-            false => source.commit(&offsets, wait).context("committing offsets"),
+            false => {
+                let asked = Instant::now();
+                let committed = source.commit(&offsets, wait).context("committing offsets");
+                match wait {
+                    true => self.counters.commit(asked.elapsed(), committed.is_ok()),
+                    false => self.asked = Some(asked),
+                }
+                committed
+            }
         }
     }
 
@@ -577,7 +662,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         };
         let ids = self.partitions.ids();
         let unassigned = self.source.unassign(&ids);
-        self.partitions.remove(&ids);
+        self.remove(&ids);
         self.sink.purge();
         settled.and(unassigned.map_err(End::Failed))
     }

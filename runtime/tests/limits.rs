@@ -457,7 +457,7 @@ fn limits_and_faults_are_counted() {
     let count = |name: &str, label: &str, value: &str| metrics.sum(name, &[labels, (label, value)]);
     for limit in Limit::ALL {
         let series = format!(
-            "weir_limit_hits_total{{pipeline=\"p\",transform=\"faulty\",limit=\"{}\"}} 0",
+            "weir_limit_hits_total{{limit=\"{}\",pipeline=\"p\",transform=\"faulty\"}} 0",
             limit.name()
         );
         assert!(metrics.render().contains(&series), "{series}");

@@ -58,7 +58,7 @@ fn a_hundred_thousand_records_come_out_right() {
         "weir_records_dropped_total{pipeline=\"stocks\",transform=\"even\",version=\"1\"}"
             .to_string(),
         format!(
-            "weir_version_info{{pipeline=\"stocks\",transform=\"even\",version=\"1\",module=\"{module}\",role=\"active\"}} 1"
+            "weir_version_info{{module=\"{module}\",pipeline=\"stocks\",role=\"active\",transform=\"even\",version=\"1\"}} 1"
         ),
     ] {
         assert!(metrics.contains(&series), "{series} in {metrics}");

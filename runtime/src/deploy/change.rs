@@ -194,6 +194,7 @@ impl Deployment {
         let this = self.clone();
         let setting = tokio::spawn(async move {
             let changing = this.changing.lock().await;
+            this.state().check_not_retired(&this.pipeline)?;
             let mut record = this.state().record.clone();
             if record.paused.is_some() == paused {
                 return Ok(false);
@@ -240,6 +241,7 @@ impl Deployment {
     /// Notes what is being done to a transform, until what's returned is dropped.
     fn begin(self: &Arc<Self>, name: &str, doing: String) -> Result<Busy, Refused> {
         let mut state = self.state();
+        state.check_not_retired(&self.pipeline)?;
         let unknown = state.unknown(&self.pipeline, name);
         let transform = state.transform_mut(name).ok_or(unknown)?;
         if let Some(other) = &transform.busy {
@@ -307,6 +309,15 @@ impl Deployment {
 }
 
 impl State {
+    fn check_not_retired(&self, pipeline: &str) -> Result<(), Refused> {
+        match self.retired {
+            true => Err(Refused::Busy(format!(
+                "{pipeline} ends, or starts anew with other settings; try again when that's done"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn unknown(&self, pipeline: &str, transform: &str) -> Refused {
         let names: Vec<&str> = self.transforms.iter().map(|it| &*it.config.name).collect();
         let names = match names.is_empty() {

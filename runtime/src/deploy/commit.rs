@@ -12,7 +12,7 @@ use super::crew::Waiting;
 use super::step::{Step, blocking};
 use super::{Deployment, Standing, now};
 use crate::guest::{Digest, Module};
-use crate::store::{Content, Entry, Record, Trial};
+use crate::store::{Cause, Content, Entry, Record, Trial};
 
 /// How long an answer waits for the workers. A worker that waits for its brokers takes a change up once they are back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,9 +53,9 @@ impl Deployment {
             Step::Activate { because, .. } => {
                 if was != number {
                     history.activate(number, by.clone(), note.clone(), now(), because);
+                    history.probation = standing.as_ref().map(Standing::kept);
                 }
                 history.end_trial();
-                history.probation = standing.as_ref().map(Standing::kept);
             }
             Step::Try { kind, .. } => history.try_out(Trial {
                 version: number,
@@ -66,8 +66,11 @@ impl Deployment {
             }),
             Step::EndTrial => drop(history.end_trial()),
         }
-        // From now on it's what a restart compares with.
-        if let Some(file) = &file {
+        // From now on it's what a restart compares with. Nobody who goes back by himself has looked at it.
+        if let Some(file) = &file
+            && matches!(step, Step::Activate { .. })
+            && by.cause != Cause::Probation
+        {
             history.file_says(file, now());
         }
         let entry = self.entry(
@@ -95,6 +98,9 @@ impl Deployment {
         drop(changing);
         self.show_versions();
         self.metrics.swap(&self.pipeline, name, true);
+        if by.cause.goes_back() {
+            self.metrics.rolled_back(&self.pipeline, name);
+        }
         let workers = waiting.len();
         let (taken, pauses) = wait_for(waiting).await;
         let pauses_us: Vec<u64> = pauses.iter().map(|it| it.as_micros() as u64).collect();

@@ -36,7 +36,10 @@ impl Deployment {
                 let state = self.state();
                 (self.shared.next(), state.chain(&mut Vec::new()))
             };
-            chain.start_guests()?;
+            chain.start_guests(&mut |version, took| {
+                let (pipeline, transform) = (&self.pipeline, &version.transform);
+                self.metrics.guest_started(pipeline, transform, took);
+            })?;
             let mut state = self.state();
             // Published meanwhile: what was started is of no use.
             if self.shared.next() != before {
@@ -44,6 +47,7 @@ impl Deployment {
             }
             state.crew.retain(|(it, _)| *it != number);
             state.crew.push((number, control.clone()));
+            control.set_chain_of(before - 1);
             return Ok(Enlisted {
                 counters: self.metrics.counters(&self.pipeline, &chain),
                 rules: state.rules(),
@@ -69,7 +73,7 @@ impl Deployment {
                 counters: self.metrics.counters(&self.pipeline, &chain),
                 rules: state.rules(),
                 chain,
-                taken,
+                taken: vec![taken],
             });
             waiting.push((*number, told));
         }
@@ -95,12 +99,8 @@ impl Deployment {
         let mut state = self.state();
         let shown = std::mem::replace(&mut state.shown, roles.clone());
         drop(state);
-        for (version, role) in shown {
-            self.metrics.version(&self.pipeline, &version, role, false);
-        }
-        for (version, role) in roles {
-            self.metrics.version(&self.pipeline, &version, role, true);
-        }
+        self.metrics.versions(&self.pipeline, &shown, false);
+        self.metrics.versions(&self.pipeline, &roles, true);
     }
 }
 

@@ -56,6 +56,7 @@ impl Deployment {
                 record: Record::default(),
                 shown: Vec::new(),
                 partitions: Vec::new(),
+                retired: false,
             }),
             changing: tokio::sync::Mutex::default(),
         };
@@ -148,6 +149,7 @@ impl Deployment {
             let tried = tried.and_then(|it| self.stored(transform, it));
             let on = tried.and_then(|it| started.try_out(&trial.kind, Arc::new(it)));
             if let Err(why) = on {
+                let why = transform.config.hide(&why);
                 warn!(
                     pipeline,
                     transform = name,
@@ -191,8 +193,8 @@ impl Deployment {
     ) -> Result<Version> {
         let module = Module::load(&self.host, bytes, &transform.limits);
         let module = module.with_context(|| unusable(transform))?;
-        if module.was_compiled() {
-            self.metrics.compiled();
+        if let Some(took) = module.compile_time() {
+            self.metrics.compiled(took);
         }
         Ok(Version {
             transform: transform.name.clone(),

@@ -68,6 +68,8 @@ struct State {
     shown: Vec<(Arc<Version>, &'static str)>,
     /// Partitions of each input topic, as far as they are known.
     partitions: Vec<usize>,
+    /// Another deployment takes its place: nothing is changed here any more.
+    retired: bool,
 }
 
 /// One transform.

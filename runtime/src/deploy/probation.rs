@@ -22,6 +22,8 @@ pub struct Standing {
     /// When it passes.
     pub until: DateTime<Utc>,
     deadline: Instant,
+    /// It couldn't be written down that the one before is back: not tried again before this.
+    retry: Option<Instant>,
     /// What was seen of the one before until the new one came.
     baseline: Sight,
     /// What was seen of the new one before it came: it may have been a canary.
@@ -30,6 +32,9 @@ pub struct Standing {
 
 /// How often versions on probation are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long until a rollback is tried again that couldn't be written down.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// So few records say nothing about shares and times yet: until there are as many, what fails counts as a share of these.
 const ENOUGH: u64 = 1_000;
@@ -42,6 +47,7 @@ impl Standing {
             before: before.number,
             until: now() + bounds.lasts,
             deadline: Instant::now() + bounds.lasts,
+            retry: None,
             baseline: before.seen.now(),
             start: version.seen.now(),
         }
@@ -60,6 +66,7 @@ impl Standing {
             before: kept.before,
             until: kept.until,
             deadline: Instant::now() + left,
+            retry: None,
             baseline: Sight {
                 records: kept.records,
                 refused: kept.refused,
@@ -151,6 +158,8 @@ impl Deployment {
                             Ok(()) => {}
                             // It's looked at again once that's done.
                             Err(Refused::Busy(_)) => {}
+                            // The disk is full, say.
+                            Err(Refused::Unkept(_)) => self.retry_later(&transform),
                             Err(_) => self.end_probation(&transform, version),
                         }
                     }
@@ -208,6 +217,14 @@ impl Deployment {
         }
     }
 
+    fn retry_later(&self, transform: &str) {
+        let mut state = self.state();
+        let transform = state.transform_mut(transform);
+        if let Some(standing) = transform.and_then(|it| it.probation.as_mut()) {
+            standing.retry = Some(Instant::now() + RETRY_AFTER);
+        }
+    }
+
     fn verdicts(&self) -> Vec<(String, Verdict)> {
         let mut verdicts = Vec::new();
         for it in &mut self.state().transforms {
@@ -215,6 +232,9 @@ impl Deployment {
                 continue;
             };
             let version = standing.version;
+            if standing.retry.is_some_and(|it| Instant::now() < it) {
+                continue;
+            }
             let verdict = match standing.failing(it.active.seen.now()) {
                 // It stays on probation until it's gone.
                 Some(why) if it.busy.is_none() => Verdict::Failed {
@@ -259,6 +279,7 @@ mod tests {
             before: 1,
             until: now(),
             deadline: Instant::now(),
+            retry: None,
             baseline,
             start: Sight::default(),
         }

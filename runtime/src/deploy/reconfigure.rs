@@ -80,6 +80,16 @@ impl Deployment {
         }
     }
 
+    /// Waits for the changes that are under way, and has none made from then on: another deployment is to take its place,
+    /// and goes on with what this one has written down.
+    pub async fn retire(self: &Arc<Self>) {
+        let occupied = self.occupy().await;
+        let changing = self.changing.lock().await;
+        self.state().retired = true;
+        drop(changing);
+        drop(occupied);
+    }
+
     async fn take_in(self: &Arc<Self>, rebuilt: Rebuilt, by: &By) -> Result<()> {
         let changing = self.changing.lock().await;
         let Rebuilt {
@@ -157,17 +167,28 @@ impl Deployment {
                 !before.is_some_and(|it| it.canary.as_ref().is_some_and(same))
             });
             let canary = canary.map(|(_, tried)| tried.clone());
+            // What is tried goes on, though it couldn't be begun anew.
+            let trial = state.record.transforms.get(name);
+            if (built.canary.is_some() || built.shadow.is_some())
+                && record
+                    .transforms
+                    .get(name)
+                    .is_some_and(|it| it.trial.is_none())
+                && let Some(before) = trial
+            {
+                record.transforms.insert(name.clone(), before.clone());
+            }
             drop(state);
             if let Some(history) = record.transforms.get_mut(name) {
                 history.probation = built.probation.as_ref().map(Standing::kept);
             }
             if starts {
-                let proven = built.active.prove(self.places()).map_err(hidden)?;
+                let proven = self.prove(&built.active).map_err(hidden)?;
                 guests.push((built.active.clone(), proven));
                 made.push(name.clone());
             }
             if let Some(tried) = canary {
-                let proven = tried.prove(self.places()).map_err(hidden)?;
+                let proven = self.prove(&tried).map_err(hidden)?;
                 guests.push((tried, proven));
             }
             built.busy = Some("a change of its files".into());

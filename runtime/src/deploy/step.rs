@@ -1,6 +1,7 @@
 //! What a change makes of a transform: built and proven off the record path.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Error;
 
@@ -84,7 +85,7 @@ impl Deployment {
                 first: now(),
             };
             let version = this.version(&transform, &known, config, &bytes)?;
-            let guests = version.prove(this.places())?;
+            let guests = this.prove(&version)?;
             Ok::<_, Error>((Arc::new(version), guests, bytes))
         };
         let proven = blocking(proving).await;
@@ -126,15 +127,17 @@ impl Deployment {
         name: &str,
         version: &Arc<Version>,
     ) -> Result<Arc<Shadow>, Refused> {
-        let active = {
+        let (active, template) = {
             let state = self.state();
             let transform = state.transform(name);
             let transform = transform.ok_or_else(|| state.unknown(&self.pipeline, name))?;
-            transform.active.clone()
+            (transform.active.clone(), transform.config.config.clone())
         };
         let version = version.clone();
         let starting = move || Shadow::start(active, version);
-        let shadow = blocking(starting).await.map_err(Refused::Unfit)?;
+        let shadow = blocking(starting)
+            .await
+            .map_err(|why| Refused::Unfit(template.hide(&why)))?;
         Ok(Arc::new(shadow))
     }
 
@@ -179,9 +182,8 @@ impl Deployment {
         let proving = move || {
             let version = this.stored(&transform, &known)?;
             // It ran before; what it's tried with now says no more.
-            let guests: Result<Vec<Guest>, _> =
-                (0..this.places()).map(|_| version.guest()).collect();
-            Ok::<_, Error>((Arc::new(version), guests?))
+            let guests = this.start(&version.transform, || version.guest())?;
+            Ok::<_, Error>((Arc::new(version), guests))
         };
         let (version, guests) = blocking(proving)
             .await
@@ -201,13 +203,14 @@ impl Deployment {
 
     /// What is tried, to be run.
     pub(super) async fn tried(self: &Arc<Self>, name: &str) -> Brought {
-        let (canary, shadow) = {
+        let (canary, shadow, template) = {
             let state = self.state();
             let transform = state.transform(name);
             let transform = transform.ok_or_else(|| state.unknown(&self.pipeline, name))?;
             (
                 transform.canary.as_ref().map(|(_, it)| it.clone()),
                 transform.shadow.as_ref().map(|(it, _)| it.clone()),
+                transform.config.config.clone(),
             )
         };
         let is_shadow = canary.is_none();
@@ -220,12 +223,15 @@ impl Deployment {
         let content = known.map(|it| it.content.clone());
         let content = content.ok_or_else(|| self.state().unknown(&self.pipeline, name))?;
         // A canary's guests are with the workers already.
-        let places = if is_shadow { self.places() } else { 0 };
-        let proven = version.clone();
-        let guests = blocking(move || proven.prove(places)).await;
+        let (this, proven) = (self.clone(), version.clone());
+        let proving = move || match is_shadow {
+            true => this.prove(&proven),
+            false => Ok(Vec::new()),
+        };
+        let guests = blocking(proving).await;
         let step = Step::Activate {
             version,
-            guests: guests.map_err(Refused::Unfit)?,
+            guests: guests.map_err(|why| Refused::Unfit(template.hide(&why)))?,
             because: "another one was promoted".into(),
             is_new: true,
         };
@@ -283,10 +289,26 @@ impl Deployment {
         history.number(content, now())
     }
 
-    /// How many guests of a version are needed: one for each worker.
-    pub(super) fn places(&self) -> usize {
-        // One at least, so that a version is proven also where no worker runs yet.
-        self.state().crew.len().max(1)
+    /// Starts and tries a guest of a version for each worker.
+    pub(super) fn prove(&self, version: &Version) -> Result<Vec<Guest>, Error> {
+        self.start(&version.transform, || version.prove())
+    }
+
+    /// Starts a guest for each worker; one at least, so that a version is proven also where no worker runs yet.
+    fn start(
+        &self,
+        transform: &str,
+        start: impl Fn() -> Result<Guest, Error>,
+    ) -> Result<Vec<Guest>, Error> {
+        let places = self.state().crew.len().max(1);
+        let guest = |_| {
+            let began = Instant::now();
+            let guest = start()?;
+            self.metrics
+                .guest_started(&self.pipeline, transform, began.elapsed());
+            Ok(guest)
+        };
+        (0..places).map(guest).collect()
     }
 
     fn check_share(&self, share: &Share) -> Result<(), Refused> {
@@ -318,6 +340,10 @@ impl Transform {
             } => {
                 self.canary = None;
                 self.shadow = None;
+                // The same once more changes nothing of what is known of it.
+                if version.number == self.active.number {
+                    return Vec::new();
+                }
                 self.probation = standing;
                 self.active = version.clone();
                 vec![(version, guests)]

@@ -1,5 +1,7 @@
 //! A running guest: a store and an instance, kept across batches and thrown away after the first fault.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -79,8 +81,14 @@ impl Guest {
             setup.config.len(),
             limits.max_config_bytes
         );
-        let (mut live, ()) = Live::start(module.host(), module.pre(), limits, |_, _| Ok(()))
-            .map_err(|fault| anyhow::anyhow!("it doesn't start: {fault}"))?;
+        let (mut live, ()) = Live::start(
+            module.host(),
+            module.pre(),
+            limits,
+            module.memory().clone(),
+            |_, _| Ok(()),
+        )
+        .map_err(|fault| anyhow::anyhow!("it doesn't start: {fault}"))?;
         let outputs: Vec<&str> = setup.outputs.iter().map(String::as_str).collect();
         let needs = live
             .call(Deadline::of(limits), |store, instance| {
@@ -178,7 +186,7 @@ pub(super) fn describe(
     pre: &TransformPre<State>,
     limits: &Limits,
 ) -> Result<Description, Fault> {
-    let (_, description) = Live::start(host, pre, limits, |store, instance| {
+    let (_, description) = Live::start(host, pre, limits, Arc::default(), |store, instance| {
         instance.weir_transform_guest().call_describe(store)
     })?;
     Ok(Description {
@@ -195,10 +203,11 @@ impl Live {
         host: &Host,
         pre: &TransformPre<State>,
         limits: &Limits,
+        memory: Arc<AtomicU64>,
         first: impl FnOnce(&mut Store<State>, &Transform) -> wasmtime::Result<R>,
     ) -> Result<(Live, R), Fault> {
         let state = State {
-            watch: Watch::new(limits),
+            watch: Watch::new(limits, memory),
             limits: *limits,
             deadline: Deadline::of(limits),
             started: None,

@@ -1,6 +1,8 @@
 //! What a guest may use, what it's called where it used more, and the watch over its memory and tables.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -222,14 +224,27 @@ impl std::error::Error for Exceeded {}
 pub(super) struct Watch {
     memory: usize,
     table_elements: usize,
+    /// What it has, in bytes.
+    used: usize,
+    /// What it and others have together.
+    total: Arc<AtomicU64>,
 }
 
 impl Watch {
-    pub(super) fn new(limits: &Limits) -> Watch {
+    /// Over a guest whose memory counts to `total`.
+    pub(super) fn new(limits: &Limits, total: Arc<AtomicU64>) -> Watch {
         Watch {
             memory: limits.memory,
             table_elements: limits.max_table_elements,
+            used: 0,
+            total,
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.used as u64, Ordering::Relaxed);
     }
 }
 
@@ -241,7 +256,12 @@ impl ResourceLimiter for Watch {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         match desired <= self.memory {
-            true => Ok(true),
+            true => {
+                let more = desired.saturating_sub(self.used);
+                self.used += more;
+                self.total.fetch_add(more as u64, Ordering::Relaxed);
+                Ok(true)
+            }
             false => Err(wasmtime::Error::new(Exceeded::memory(self.memory))),
         }
     }

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, ensure};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -119,7 +120,9 @@ struct Inner {
     digest: Digest,
     bytes: usize,
     description: Description,
-    compiled: bool,
+    compile_time: Option<Duration>,
+    /// Bytes of linear memory of all its guests.
+    memory: Arc<AtomicU64>,
     /// Of all its guests, so that one that's made anew after a fault goes on counting. Locked by those alone that log.
     flow: Mutex<Flow>,
 }
@@ -157,16 +160,19 @@ impl Module {
         let digest = Digest::of(bytes);
         let component = wrap::component(bytes)?;
         let cached = host.cache().and_then(|it| it.get(&digest, host.engine()));
-        let fresh = cached.is_none();
-        let compiled = match cached {
-            Some(compiled) => compiled,
+        let (compiled, compile_time) = match cached {
+            Some(compiled) => (compiled, None),
             None => {
+                let began = Instant::now();
                 let code = compile(host.compiler(), host.engine(), &component)
                     .context("it can't be compiled")?;
                 if let Some(cache) = host.cache() {
                     cache.put(&digest, &code);
                 }
-                load_fresh(host.engine(), &code).context("its compiled code can't be loaded")?
+                let compile_time = began.elapsed();
+                let compiled = load_fresh(host.engine(), &code);
+                let compiled = compiled.context("its compiled code can't be loaded")?;
+                (compiled, Some(compile_time))
             }
         };
         let pre = host
@@ -183,7 +189,8 @@ impl Module {
             digest,
             bytes: bytes.len(),
             description,
-            compiled: fresh,
+            compile_time,
+            memory: Arc::default(),
             flow: Mutex::default(),
         })))
     }
@@ -203,9 +210,18 @@ impl Module {
         &self.0.description
     }
 
-    /// Whether it was compiled when it was loaded: the cache didn't have it.
-    pub fn was_compiled(&self) -> bool {
-        self.0.compiled
+    /// How long it was compiled for when it was loaded; `None` if the cache had its code.
+    pub fn compile_time(&self) -> Option<Duration> {
+        self.0.compile_time
+    }
+
+    /// Bytes of linear memory that all its guests have.
+    pub fn guest_memory(&self) -> u64 {
+        self.0.memory.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn memory(&self) -> &Arc<AtomicU64> {
+        &self.0.memory
     }
 
     /// How many of `lines` its guests may write to the log now, where `most` are allowed in a second.

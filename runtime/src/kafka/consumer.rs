@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, anyhow, bail};
 
 use super::ffi::{Client, ClientEvent, Code, Entry, Failure, PartitionList, PartitionQueue, Queue};
-use super::membership;
 use super::settings::Settings;
+use super::statistics::Heard;
 use super::wake::Waker;
+use super::{membership, statistics};
 use crate::fold::Fold;
 use crate::io::{Event, Membership, ReadLimit, Source, TopicPartition, Unread};
 use crate::record::{Batch, Column, TimestampType};
@@ -44,6 +45,7 @@ pub struct KafkaSource {
     start: Start,
     lookup_timeout: Duration,
     fold: Fold<Code>,
+    heard: Heard,
     /// What this user may not read, until it's told.
     denied: Option<String>,
 }
@@ -91,6 +93,9 @@ impl KafkaSource {
         start: Start,
         waker: &Waker,
     ) -> Result<KafkaSource, Error> {
+        let mut settings = settings.clone();
+        let interval = statistics::INTERVAL.as_millis();
+        settings.push("statistics.interval.ms", interval);
         let client = Client::consumer(settings.conf()?)?;
         let mut queue = Queue::of_consumer(&client).context("a consumer needs a \"group.id\"")?;
         queue.wakes(waker);
@@ -105,6 +110,7 @@ impl KafkaSource {
             start,
             lookup_timeout: KafkaSource::LOOKUP_TIMEOUT,
             fold: Fold::every(TELL_EVERY),
+            heard: Heard::default(),
             denied: None,
         })
     }
@@ -205,7 +211,14 @@ impl Source for KafkaSource {
                         .find(|it| !it.is_none())
                         .unwrap_or(code);
                     let result = commit_result(code, &entries);
-                    result.err().map(|why| Event::Trouble(permit(code, why)))
+                    Some(match result {
+                        Ok(()) => Event::Committed,
+                        Err(why) => Event::Trouble(permit(code, why)),
+                    })
+                }
+                ClientEvent::Statistics(json) => {
+                    let statistics = self.heard.take_in(&json, Instant::now());
+                    statistics.map(Event::Statistics)
                 }
                 ClientEvent::Error(failure) => self.trouble(failure),
                 ClientEvent::Fatal(failure) => Some(Event::Fatal(failure.into())),

@@ -6,6 +6,7 @@
 //! - `wake`: how a worker sleeps.
 //! - `consumer`, `producer`: the source and the sink of a worker.
 //! - `transactions`, `caller`: where a producer's transactions stand, and the thread that waits for brokers.
+//! - `statistics`: what a consumer says of itself.
 //! - `membership`: how the source's membership in its group comes to the sink.
 //! - `reader`: a topic seen from outside.
 //! - `admin`: questions about topics, groups and offsets.
@@ -22,6 +23,7 @@ mod producer;
 mod reader;
 mod settings;
 mod size;
+mod statistics;
 mod transactions;
 mod wake;
 
@@ -38,6 +40,11 @@ pub use settings::{
     group_settings, is_secret, permit, producer_settings,
 };
 pub use wake::Waker;
+
+/// The version of librdkafka.
+pub fn version() -> String {
+    ffi::version()
+}
 
 /// Has librdkafka's threads share their memory, so that it's given back. To be called once, before there are threads.
 pub fn share_memory() {

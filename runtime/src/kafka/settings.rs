@@ -477,7 +477,7 @@ const OWNED: &[Owned] = &[
     owned(
         "statistics.interval.ms",
         &["0"],
-        "Weir counts for itself, see /metrics; leave it out",
+        "Weir asks for them itself, see /metrics; leave it out",
     ),
 ];
 

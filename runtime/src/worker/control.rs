@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Error;
 use tokio::sync::oneshot;
@@ -23,8 +23,8 @@ pub struct Next {
     pub rules: Vec<Rules>,
     /// What the worker counts from then on.
     pub counters: Counters,
-    /// Told when the worker has it; dropped if it never will.
-    pub taken: oneshot::Sender<Taken>,
+    /// Told when the worker has it, with those of a chain that this one took the place of; dropped if it never will.
+    pub taken: Vec<oneshot::Sender<Taken>>,
 }
 
 impl fmt::Debug for Next {
@@ -71,6 +71,9 @@ impl Shared {
     }
 }
 
+/// A worker that has been busy with one batch for so long doesn't get on.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// What the control side tells a worker, and learns from it.
 #[derive(Debug)]
 pub struct Control {
@@ -79,9 +82,16 @@ pub struct Control {
     hurry: AtomicBool,
     joined: AtomicBool,
     trouble: Mutex<Option<String>>,
+    /// Why the brokers seem to be away.
+    silence: Mutex<Option<String>>,
+    /// Since when it's busy with one batch, in milliseconds after `since`, and 1; 0 while it isn't.
+    busy: AtomicU64,
+    since: Instant,
     /// Of the pipeline.
     shared: Arc<Shared>,
     next: Mutex<Option<Box<Next>>>,
+    /// The publication that the worker's chain is of.
+    chain_of: AtomicU64,
 }
 
 impl Control {
@@ -90,11 +100,15 @@ impl Control {
         Control {
             shared,
             next: Mutex::default(),
+            chain_of: AtomicU64::new(0),
             waker,
             stop: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             trouble: Mutex::new(None),
+            silence: Mutex::new(None),
+            busy: AtomicU64::new(0),
+            since: Instant::now(),
         }
     }
 
@@ -119,10 +133,43 @@ impl Control {
         self.joined.store(joined, Ordering::Release);
     }
 
-    /// Why the worker can't deliver at the moment, if it can't.
+    /// Why the worker doesn't get on at the moment, if it doesn't: it can't deliver, its brokers don't answer, or a guest
+    /// takes its time.
     pub fn trouble(&self) -> Option<String> {
-        let trouble = self.trouble.lock();
-        trouble.unwrap_or_else(PoisonError::into_inner).clone()
+        let told = |it: &Mutex<Option<String>>| {
+            let told = it.lock();
+            told.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let busy = self.busy_for().filter(|it| *it >= STALLED);
+        told(&self.trouble)
+            .or_else(|| told(&self.silence))
+            .or_else(|| {
+                let busy = busy?.as_secs_f64();
+                Some(format!(
+                    "a worker has been busy with one batch for {busy:.0} s"
+                ))
+            })
+    }
+
+    /// For how long the worker has been busy with one batch.
+    fn busy_for(&self) -> Option<Duration> {
+        let began = self.busy.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(
+            self.since
+                .elapsed()
+                .saturating_sub(Duration::from_millis(began)),
+        )
+    }
+
+    /// Notes that a batch goes through the chain, or that it has.
+    pub(super) fn set_busy(&self, busy: bool) {
+        let now = self.since.elapsed().as_millis() as u64 + 1;
+        self.busy
+            .store(if busy { now } else { 0 }, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_silence(&self, silence: Option<String>) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = silence;
     }
 
     pub(super) fn set_trouble(&self, trouble: Option<String>) {
@@ -135,8 +182,19 @@ impl Control {
         let mut slot = self.next();
         if let Some(mut before) = slot.take() {
             next.chain.inherit(&mut before.chain);
+            next.taken.append(&mut before.taken);
         }
         *slot = Some(Box::new(next));
+    }
+
+    /// Notes that the worker's chain is of this publication, or of a later one.
+    pub fn set_chain_of(&self, publication: u64) {
+        self.chain_of.fetch_max(publication, Ordering::AcqRel);
+    }
+
+    /// Whether another chain was published than the one that the worker has.
+    pub fn is_behind(&self) -> bool {
+        self.chain_of.load(Ordering::Acquire) < self.published()
     }
 
     /// Wakes the worker.

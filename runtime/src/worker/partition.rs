@@ -5,11 +5,13 @@
 //! and only the oldest may leave it; a batch without output stands in it too.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::held::Held;
 use crate::chain::IdKeys;
 use crate::io::{ReadLimit, TopicPartition, Undelivered};
+use crate::metrics;
 use crate::record::Batch;
 
 /// A partition that this worker has.
@@ -43,6 +45,32 @@ pub(super) struct Partition {
     pub(super) failures: u32,
     /// Nothing is read before this.
     pub(super) pause: Option<Instant>,
+    /// What has settled and was not asked for yet.
+    pub(super) settled: Settled,
+    /// What is counted of it.
+    pub(super) metrics: Option<Arc<metrics::Partition>>,
+    /// The offset after the last record that can be read, as far as it's known.
+    pub(super) readable: Option<u64>,
+}
+
+/// What has settled of a partition.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// Records that reached the outputs.
+    pub(super) records: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// The newest timestamp of input records.
+    pub(super) newest: Option<i64>,
+}
+
+impl Settled {
+    pub(super) fn add(&mut self, batch: &InFlight) {
+        let (records, bytes) = batch.sent;
+        self.records += records;
+        self.bytes += bytes;
+        self.newest = self.newest.max(batch.sending.newest);
+    }
 }
 
 /// librdkafka fails a whole set of records for one that the broker refuses. So they're sent again in smaller batches, each
@@ -69,6 +97,8 @@ pub(super) struct Sending {
     pub(super) letters: usize,
     /// What it takes of the window.
     pub(super) bytes: usize,
+    /// The newest timestamp of its input records, if they have any.
+    pub(super) newest: Option<i64>,
 }
 
 /// A batch that was sent.
@@ -76,6 +106,8 @@ pub(super) struct InFlight {
     pub(super) sending: Sending,
     /// Records that have not come back.
     pub(super) pending: usize,
+    /// Records for the outputs that were handed over, and their bytes.
+    pub(super) sent: (u64, u64),
     pub(super) failed: bool,
     /// Why the broker doesn't take one of its records.
     pub(super) refused: Option<String>,
@@ -121,7 +153,29 @@ impl Partition {
             failed: None,
             failures: 0,
             pause: None,
+            settled: Settled::default(),
+            metrics: None,
+            readable: None,
         }
+    }
+
+    /// Counts what becomes of it here.
+    pub(super) fn counted(self, metrics: Arc<metrics::Partition>) -> Partition {
+        Partition {
+            metrics: Some(metrics),
+            ..self
+        }
+    }
+
+    /// Records that can be read and aren't settled, as far as it's known. `position` is where the consumer stands.
+    pub(super) fn lag(&self, position: Option<u64>) -> Option<u64> {
+        let end = self.readable?;
+        // What's none of a consumer's business (control records) may stand at the end.
+        let is_through = position >= Some(end) && self.ring.is_empty() && self.held.is_empty();
+        Some(match is_through {
+            true => 0,
+            false => end.saturating_sub(self.watermark),
+        })
     }
 
     /// The next batch that was read and not processed.
@@ -187,12 +241,12 @@ impl Partition {
     }
 
     /// Lets the oldest batches go that are wholly delivered; returns their bytes, and the records that came out.
-    pub(super) fn advance(&mut self) -> (usize, u64) {
-        let (mut bytes, mut outputs) = (0, 0);
+    pub(super) fn advance(&mut self) -> usize {
+        let mut bytes = 0;
         while let Some(batch) = self.ring.front().filter(|it| it.pending == 0 && !it.failed) {
             self.watermark = batch.sending.next;
             bytes += batch.sending.bytes;
-            outputs += batch.sending.outputs as u64;
+            self.settled.add(batch);
             self.base = self.base.wrapping_add(1);
             self.ring.pop_front();
             self.failures = 0;
@@ -202,7 +256,7 @@ impl Partition {
                 cautious.records = cautious.records.saturating_mul(2);
             }
         }
-        (bytes, outputs)
+        bytes
     }
 
     /// Takes from the ring which records the broker refuses, or among which they have to be looked for.

@@ -3,10 +3,12 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::partition::{InFlight, Partition, Sending, back_off};
+use super::partition::{InFlight, Partition, Sending, Settled, back_off};
 use crate::io::{TopicPartition, Undelivered};
+use crate::metrics;
 
 /// The partitions of a worker, each in a slot that its deliveries find it by.
 #[derive(Default)]
@@ -14,8 +16,6 @@ pub(super) struct Partitions {
     slots: Vec<Slot>,
     /// Bytes in flight.
     bytes: usize,
-    /// Records that reached the outputs, and were not asked for yet.
-    outputs: u64,
     /// Where the next turn starts, so that a busy partition can't starve the others.
     turn: usize,
 }
@@ -37,9 +37,16 @@ impl Partitions {
         }
     }
 
-    pub(super) fn remove(&mut self, ids: &[TopicPartition]) {
+    /// Gives partitions up; returns those of which something is counted.
+    pub(super) fn remove(
+        &mut self,
+        ids: &[TopicPartition],
+    ) -> Vec<(TopicPartition, Arc<metrics::Partition>)> {
+        let mut gone = Vec::new();
         for slot in &mut self.slots {
             if let Some(partition) = slot.get().filter(|it| ids.contains(&it.id)) {
+                let metrics = partition.metrics.clone();
+                gone.extend(metrics.map(|it| (partition.id.clone(), it)));
                 self.bytes -= partition
                     .ring
                     .iter()
@@ -51,6 +58,7 @@ impl Partitions {
                 };
             }
         }
+        gone
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&Partition> {
@@ -118,6 +126,7 @@ impl Partitions {
         partition.ring.push_back(InFlight {
             sending,
             pending: sending.outputs + sending.letters,
+            sent: (0, 0),
             failed: false,
             refused: None,
             alone: alone && partition.cautious.is_some(),
@@ -125,6 +134,14 @@ impl Partitions {
         self.bytes += sending.bytes;
         self.advance(slot);
         u64::from(slot) << 32 | u64::from(sequence)
+    }
+
+    /// Notes records for the outputs of a batch that were handed over, and their bytes.
+    pub(super) fn sent(&mut self, tag: u64, sent: (u64, u64)) {
+        let batch = self.get_mut((tag >> 32) as u32);
+        if let Some(batch) = batch.and_then(|it| it.at(tag as u32)) {
+            batch.sent = sent;
+        }
     }
 
     /// Takes back what was noted of a batch whose last `unsent` records can't be sent: it ends before `offset`.
@@ -141,19 +158,9 @@ impl Partitions {
     pub(super) fn drop_output(&mut self, tag: u64) {
         let slot = (tag >> 32) as u32;
         if let Some(batch) = self.get_mut(slot).and_then(|it| it.at(tag as u32)) {
-            batch.sending.outputs -= 1;
             batch.pending -= 1;
         }
         self.advance(slot);
-    }
-
-    /// Notes that a dead letter took the place of one of a batch's records for the outputs.
-    pub(super) fn output_is_letter(&mut self, tag: u64) {
-        let batch = self.get_mut((tag >> 32) as u32);
-        if let Some(batch) = batch.and_then(|it| it.at(tag as u32)) {
-            batch.sending.outputs -= 1;
-            batch.sending.letters += 1;
-        }
     }
 
     /// Notes that a record that came of `offset` can't be sent, for this reason, nor the last `unsent` of its batch before
@@ -262,6 +269,7 @@ impl Partitions {
     pub(super) fn roll_back(&mut self, pause: Option<Duration>) -> Vec<(TopicPartition, u64)> {
         let mut again = Vec::new();
         for partition in self.slots.iter_mut().filter_map(Slot::get_mut) {
+            partition.settled = Settled::default();
             if partition.read == Some(partition.restart) && partition.end() == partition.restart {
                 continue;
             }
@@ -273,6 +281,15 @@ impl Partitions {
             again.push((partition.id.clone(), partition.restart));
         }
         again
+    }
+
+    /// Notes that all that's in flight arrived, whether that was heard of or not.
+    pub(super) fn settle_all(&mut self) {
+        for partition in self.slots.iter_mut().filter_map(Slot::get_mut) {
+            for batch in &partition.ring {
+                partition.settled.add(batch);
+            }
+        }
     }
 
     /// Notes what the brokers say that the group has, before a roll-back. What a client that's gone had in flight won't
@@ -302,9 +319,12 @@ impl Partitions {
             .any(|it| !it.ring.is_empty() && ids.is_none_or(|ids| ids.contains(&it.id)))
     }
 
-    /// The records that reached the outputs since this was asked last.
-    pub(super) fn take_outputs(&mut self) -> u64 {
-        std::mem::take(&mut self.outputs)
+    /// What has settled since this was asked last.
+    pub(super) fn take_settled(&mut self) -> Vec<(Option<Arc<metrics::Partition>>, Settled)> {
+        let partitions = self.slots.iter_mut().filter_map(Slot::get_mut);
+        let news = partitions.filter(|it| it.settled != Settled::default());
+        let taken = news.map(|it| (it.metrics.clone(), std::mem::take(&mut it.settled)));
+        taken.collect()
     }
 
     /// When the first pause ends.
@@ -369,9 +389,7 @@ impl Partitions {
 
     fn advance(&mut self, slot: u32) {
         if let Some(partition) = self.get_mut(slot) {
-            let (bytes, outputs) = partition.advance();
-            self.bytes -= bytes;
-            self.outputs += outputs;
+            self.bytes -= partition.advance();
         }
     }
 

@@ -26,6 +26,18 @@ enum Unsent {
     Aborted,
 }
 
+/// A batch that's being handed over.
+#[derive(Clone, Copy)]
+struct Going<'a> {
+    slot: u32,
+    tag: u64,
+    input: &'a Batch,
+    /// What came out, and the choice among it.
+    batch: &'a Batch,
+    take: Option<&'a [u32]>,
+    letters: &'a [Failed],
+}
+
 /// What a record in flight takes beside its bytes, roughly: librdkafka's message and its delivery report.
 const RECORD_OVERHEAD: usize = 256;
 
@@ -45,8 +57,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return Ok(());
         }
         let batch = processed.batch.as_ref().unwrap_or(&input);
-        let take = &processed.take;
-        let outputs = take.as_ref().map_or(batch.len(), Vec::len);
+        let outputs = processed.take.as_ref().map_or(batch.len(), Vec::len);
         let bytes = input.bytes() + input.len() * RECORD_OVERHEAD;
         let first = input.offsets.first().copied().unwrap_or(next);
         let sending = Sending {
@@ -56,57 +67,92 @@ impl<S: Source, K: Sink> Worker<S, K> {
             outputs,
             letters: letters.len(),
             bytes,
+            newest: input.timestamps.iter().copied().filter(|&it| it >= 0).max(),
         };
         if first < next {
             let tag = self.partitions.begin(slot, sending);
             self.count(tally, bytes);
-            let starts = starts(batch);
-            let mut left = outputs + letters.len();
-            let mut letters = letters.iter().peekable();
-            let (mut sent, mut refused) = (None, None);
-            for nth in 0..=outputs {
-                let index = match (take, nth < outputs) {
-                    (Some(take), true) => Some(take[nth] as usize),
-                    (None, true) => Some(nth),
-                    (_, false) => None,
-                };
-                // In the order of the offsets, so that a batch can be cut at any of them.
-                let offset = index.map_or(u64::MAX, |index| batch.offsets[index]);
-                while let Some(failed) = letters.next_if(|it| it.offset < offset) {
-                    if let Err(unsent) = self.send_letter(slot, &input, failed, tag) {
-                        return self.unsent(tag, failed.offset, left, unsent);
-                    }
-                    left -= 1;
-                }
-                let Some(index) = index else { break };
-                if refused == Some(offset) {
-                    self.partitions.drop_output(tag);
-                    left -= 1;
-                    continue;
-                }
-                let output = batch.outputs.get(index).map_or(0, |&it| it as usize);
-                let same = self.settings.same_partition.get(output);
-                let same = same.is_some_and(|&it| it);
-                let outgoing = outgoing(batch, index, starts.as_deref(), output, same, tag);
-                let handed = match self.hand_over(&outgoing) {
-                    // Nothing of its input record is out yet: a dead letter takes its place.
-                    Err(Unsent::Record(cause)) if sent != Some(offset) => {
-                        refused = Some(offset);
-                        self.refuse(slot, &input, offset, &cause, tag)
-                    }
-                    handed => handed,
-                };
-                if let Err(unsent) = handed {
-                    return self.unsent(tag, offset, left, unsent);
-                }
-                sent = Some(offset);
-                left -= 1;
+            let going = Going {
+                slot,
+                tag,
+                input: &input,
+                batch,
+                take: processed.take.as_deref(),
+                letters: &letters,
+            };
+            let (mut left, mut sent) = (outputs + letters.len(), (0, 0));
+            let handed = self.send_all(&going, &mut left, &mut sent);
+            self.partitions.sent(tag, sent);
+            if let Err((offset, unsent)) = handed {
+                return self.unsent(tag, offset, left, unsent);
             }
         }
         match halt {
             Some(why) => Err(End::Halted(why)),
             None => Ok(()),
         }
+    }
+
+    /// Hands over a batch's records and dead letters, in the order of their offsets, so that it can be cut at any of them.
+    /// `left` is how many have yet to go, and `sent` how many went to the outputs, with their bytes. An error comes with the
+    /// offset that it's about.
+    fn send_all(
+        &mut self,
+        going: &Going<'_>,
+        left: &mut usize,
+        sent: &mut (u64, u64),
+    ) -> Result<(), (u64, Unsent)> {
+        let Going {
+            slot,
+            tag,
+            input,
+            batch,
+            take,
+            letters,
+        } = *going;
+        let starts = starts(batch);
+        let outputs = take.map_or(batch.len(), <[u32]>::len);
+        let mut letters = letters.iter().peekable();
+        let (mut last, mut refused) = (None, None);
+        for nth in 0..=outputs {
+            let index = match (take, nth < outputs) {
+                (Some(take), true) => Some(take[nth] as usize),
+                (None, true) => Some(nth),
+                (_, false) => None,
+            };
+            let offset = index.map_or(u64::MAX, |index| batch.offsets[index]);
+            while let Some(failed) = letters.next_if(|it| it.offset < offset) {
+                let handed = self.send_letter(slot, input, failed, tag);
+                handed.map_err(|unsent| (failed.offset, unsent))?;
+                *left -= 1;
+            }
+            let Some(index) = index else { break };
+            if refused == Some(offset) {
+                self.partitions.drop_output(tag);
+                *left -= 1;
+                continue;
+            }
+            let output = batch.outputs.get(index).map_or(0, |&it| it as usize);
+            let same = self.settings.same_partition.get(output);
+            let same = same.is_some_and(|&it| it);
+            let outgoing = outgoing(batch, index, starts.as_deref(), output, same, tag);
+            match self.hand_over(&outgoing) {
+                Ok(()) => {
+                    sent.0 += 1;
+                    sent.1 += outgoing.bytes() as u64;
+                }
+                // Nothing of its input record is out yet: a dead letter takes its place.
+                Err(Unsent::Record(cause)) if last != Some(offset) => {
+                    refused = Some(offset);
+                    let refused = self.refuse(slot, input, offset, &cause, tag);
+                    refused.map_err(|unsent| (offset, unsent))?;
+                }
+                Err(unsent) => return Err((offset, unsent)),
+            }
+            last = Some(offset);
+            *left -= 1;
+        }
+        Ok(())
     }
 
     /// Does what becomes of an input record of which nothing can be sent.
@@ -128,9 +174,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
         for failed in &verdict.letters {
             self.send_letter(slot, input, failed, tag)?;
-            self.partitions.output_is_letter(tag);
             let tally = Tally {
-                letters: vec![(failed.step, failed.class)],
+                letters: vec![(failed.step.map(|it| (it, failed.canary)), failed.class)],
                 ..Tally::default()
             };
             self.count(tally, 0);

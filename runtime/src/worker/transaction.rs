@@ -21,6 +21,8 @@ use crate::metrics::Tally;
 #[derive(Default)]
 pub(super) struct Transaction {
     begun: bool,
+    /// When it began.
+    since: Option<Instant>,
     /// Input bytes.
     bytes: usize,
     /// The offsets that it was asked to commit; empty if it wasn't.
@@ -61,6 +63,7 @@ impl Transaction {
     /// It ended; returns what was counted in it.
     fn end(&mut self) -> Vec<Tally> {
         self.begun = false;
+        self.since = None;
         self.bytes = 0;
         self.asked.clear();
         std::mem::take(&mut self.tallies)
@@ -100,7 +103,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
     pub(super) fn begin(&mut self) -> Result<bool, End> {
         match &mut self.transaction {
             Some(transaction) if !transaction.begun => match self.sink.begin() {
-                Ok(()) => transaction.begun = true,
+                Ok(()) => {
+                    transaction.begun = true;
+                    transaction.since = Some(Instant::now());
+                }
                 Err(why) => return self.recover(why).map(|()| false),
             },
             _ => {}
@@ -128,11 +134,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if let Some(transaction) = &mut self.transaction {
             transaction.asked.clone_from(&offsets);
         }
+        let asked = Instant::now();
         loop {
             match self.sink.commit(&offsets, &membership, PATIENCE) {
                 Ok(Progress::Done) => break,
                 Ok(Progress::Pending) => {}
-                Err(why) => return self.recover(why),
+                Err(why) => {
+                    self.counters.commit(asked.elapsed(), false);
+                    return self.recover(why);
+                }
             }
             if let Err(why) = self.take_deliveries() {
                 return self.recover(why);
@@ -141,6 +151,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 return Err(End::Stopped);
             }
         }
+        self.counters.commit(asked.elapsed(), true);
         self.partitions.committed(&offsets);
         let served = self.take_deliveries();
         self.count_committed();
@@ -153,12 +164,17 @@ impl<S: Source, K: Sink> Worker<S, K> {
 
     /// Counts what was in the transaction, which was committed.
     fn count_committed(&mut self) {
+        self.count_settled();
         if let Some(transaction) = &mut self.transaction {
             transaction.aborted = 0;
+            if let Some(since) = transaction.since {
+                let took = since.elapsed().as_secs_f64();
+                self.counters.transaction_duration.observe(took);
+            }
             for tally in transaction.end() {
                 self.counters.add(&tally);
             }
-            self.counters.transactions_committed.increment(1);
+            self.counters.transactions_committed.inc();
         }
     }
 
@@ -257,6 +273,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             .as_ref()
             .is_some_and(|it| it.was_committed(&committed))
         {
+            self.partitions.settle_all();
             self.count_committed();
         }
         self.partitions.restart_from(&committed);
@@ -267,7 +284,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
     fn read_again(&mut self, pause: Option<Duration>) -> Result<(), End> {
         if let Some(transaction) = &mut self.transaction {
             if transaction.begun {
-                self.counters.transactions_aborted.increment(1);
+                self.counters.transactions_aborted.inc();
+                if let Some(since) = transaction.since {
+                    let took = since.elapsed().as_secs_f64();
+                    self.counters.transaction_duration.observe(took);
+                }
             }
             transaction.end();
             transaction.aborted = transaction.aborted.saturating_add(1);

@@ -7,6 +7,7 @@ use tracing::debug;
 use super::Worker;
 use super::control::{Next, Taken};
 use super::transaction::Transaction;
+use crate::chain::Chain;
 use crate::io::{Sink, Source};
 
 impl<S: Source, K: Sink> Worker<S, K> {
@@ -19,6 +20,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             return;
         }
         self.published = published;
+        self.control.set_chain_of(published);
         // None for a worker that was started with the chain that was published.
         if let Some(next) = self.control.take_next(published) {
             self.turn_to(*next);
@@ -45,11 +47,14 @@ impl<S: Source, K: Sink> Worker<S, K> {
         self.failures.turn(&chain, &rules);
         self.settings.rules = rules;
         self.counters = counters;
-        let before = std::mem::replace(&mut self.chain, chain);
+        let mut before = std::mem::replace(&mut self.chain, chain);
         let pause = began.elapsed();
         let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
         debug!(pipeline, worker, ?pause, "another chain");
-        // Nobody waits any more if the process stops; the old guests are thrown away here then.
-        let _ = taken.send(Taken { pause, before });
+        for taken in taken {
+            let before = std::mem::replace(&mut before, Chain::of(Vec::new()));
+            // Nobody waits any more if the process stops; the old guests are thrown away here then.
+            let _ = taken.send(Taken { pause, before });
+        }
     }
 }

@@ -27,7 +27,7 @@ use crate::guest::{Compiler, Host};
 use crate::kafka::{
     Admin, KafkaSink, MockCluster, ProducerOptions, Waker, admin_settings, producer_settings,
 };
-use crate::metrics::{Metrics, RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED};
+use crate::metrics::{Family, Metrics, RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED};
 use crate::pipeline::{Phase, Pipeline};
 use crate::record::Batch;
 use crate::status::{State, Status};
@@ -233,12 +233,14 @@ impl Running<'_> {
 
     fn snapshot(&self, began: Option<Instant>, samples: &[Sample]) -> Snapshot {
         let config = self.pipeline.config();
-        let of = |metric, transform: &str| {
+        let of = |metric: &Family, transform: &str| {
             let labels = [("pipeline", config.name.as_str()), ("transform", transform)];
-            self.metrics
-                .sum(metric, &labels[..if transform.is_empty() { 1 } else { 2 }])
+            self.metrics.sum(
+                metric.name,
+                &labels[..if transform.is_empty() { 1 } else { 2 }],
+            )
         };
-        let records_in = of(RECORDS_IN, "");
+        let records_in = of(&RECORDS_IN, "");
         let mut flow = records_in;
         let versions = self.pipeline.deployment().versions();
         let steps = config
@@ -247,8 +249,8 @@ impl Running<'_> {
             .zip(&versions)
             .map(|(transform, version)| {
                 let (dropped, refused) = (
-                    of(RECORDS_DROPPED, &transform.name),
-                    of(RECORDS_REFUSED, &transform.name),
+                    of(&RECORDS_DROPPED, &transform.name),
+                    of(&RECORDS_REFUSED, &transform.name),
                 );
                 let records_in = flow;
                 flow = flow.saturating_sub(dropped + refused);
@@ -270,7 +272,7 @@ impl Running<'_> {
             output: config.outputs[0].topic.clone(),
             wanted: Some(self.args.records.get()),
             records_in,
-            records_out: of(RECORDS_OUT, ""),
+            records_out: of(&RECORDS_OUT, ""),
             samples: samples.to_vec(),
         }
     }

@@ -258,6 +258,7 @@ impl Client {
     pub(super) fn consumer(conf: Conf) -> Result<Arc<Client>, Error> {
         let events = sys::RD_KAFKA_EVENT_REBALANCE
             | sys::RD_KAFKA_EVENT_OFFSET_COMMIT
+            | sys::RD_KAFKA_EVENT_STATS
             | sys::RD_KAFKA_EVENT_ERROR;
         // SAFETY: `conf` lives.
         unsafe { sys::rd_kafka_conf_set_events(conf.as_ptr(), events) };
@@ -527,6 +528,12 @@ unsafe fn read_error(error: *const sys::rd_kafka_error_t) -> Result<(), Failure>
             text: text(sys::rd_kafka_error_string(error)),
         })
     }
+}
+
+/// The version of librdkafka.
+pub(super) fn version() -> String {
+    // SAFETY: a text of the library's own, for ever.
+    unsafe { text(sys::rd_kafka_version_str()) }
 }
 
 /// Copies a C text; null is empty.

@@ -34,6 +34,8 @@ pub(in crate::kafka) enum ClientEvent {
     Assign(Vec<Entry>),
     /// The group takes partitions.
     Revoke(Vec<Entry>),
+    /// The client's statistics, as JSON.
+    Statistics(String),
     /// A commit is done: its code, and each partition's.
     Commit(Code, Vec<Entry>),
     /// Something is wrong that the client goes on with by itself.
@@ -119,6 +121,9 @@ impl Queue {
                     code,
                     partitions::read(sys::rd_kafka_event_topic_partition_list(event.as_ptr())),
                 ),
+                sys::RD_KAFKA_EVENT_STATS => {
+                    ClientEvent::Statistics(text(sys::rd_kafka_event_stats(event.as_ptr())))
+                }
                 sys::RD_KAFKA_EVENT_ERROR => {
                     let failure = Failure {
                         code,

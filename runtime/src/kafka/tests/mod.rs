@@ -238,6 +238,7 @@ impl Reader {
                         .retain(|partition| !partitions.contains(partition));
                 }
                 Event::Uncommitted => self.committed.clear(),
+                Event::Committed | Event::Statistics(_) => {}
                 Event::Trouble(error) => self.troubles.push(format!("{error:#}")),
                 Event::Fatal(error) => panic!("{error:#}"),
             }

@@ -33,6 +33,7 @@ fn no_wake_up_is_lost() {
                     source.assign(&partitions).unwrap();
                     assigned.extend(partitions);
                 }
+                Event::Statistics(_) => {}
                 Event::Trouble(error) => panic!("{error:#}"),
                 other => panic!("{other:?}"),
             }

@@ -207,6 +207,7 @@ impl World {
                 outputs,
                 letters,
                 bytes: 10,
+                newest: None,
             };
             let tag = self.partitions.begin(model.slot, sending);
             let batch = model.batches.len();
