@@ -95,16 +95,15 @@ fn its_module_is_swapped_from_outside() {
     let admin = format!("http://{}", weir.admin().unwrap());
     let swap = |more: &[&str]| -> Finished {
         let keep = r#"{"keep": "n % 2 == 1"}"#;
-        let head = ["swap", "p/even", "odd.wasm", "--config", keep];
-        let all = [&head[..], &["--admin", &admin], more].concat();
-        Weir::command(&scratch, MINUTE, &all)
+        let head = ["swap", "p/even", "--config", keep, "--admin", &admin];
+        Weir::command(&scratch, MINUTE, &[&head[..], more].concat())
     };
     let refused = swap(&[]);
     assert!(
         refused.code == Some(1) && refused.stderr.contains("token"),
         "{refused:?}"
     );
-    let swapped = swap(&["--token-file", "token"]);
+    let swapped = swap(&["odd.wasm", "--token-file", "token"]);
     assert_eq!(swapped.code, Some(0), "{swapped:?}");
     // From inside the token is there already.
     let inside = [
