@@ -98,7 +98,7 @@ fn its_module_is_swapped_from_outside() {
         let head = ["swap", "p/even", "--config", keep, "--admin", &admin];
         Weir::command(&scratch, MINUTE, &[&head[..], more].concat())
     };
-    let refused = swap(&[]);
+    let refused = swap(&["odd.wasm"]);
     assert!(
         refused.code == Some(1) && refused.stderr.contains("token"),
         "{refused:?}"
