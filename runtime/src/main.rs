@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Offsets(args) => offsets::offsets(args),
         Command::DeadLetters(args) => dead_letters::dead_letters(args),
         Command::Status(args) => remote::status(args),
+        Command::Health(args) => remote::health(args),
         Command::Swap(args) => remote::swap(args),
         Command::Versions(args) => remote::versions(args),
         Command::Rollback(args) => remote::roll_back(args),

@@ -166,6 +166,18 @@ fn text(bootstrap: &str, data: &Path, pipelines: &[&Pipeline]) -> String {
     text
 }
 
+/// A config file for a container of the image: its own modules and data folder, the broker by the variable
+/// `WEIR_BOOTSTRAP`, and a port that is free, on an address that others reach.
+pub fn config_in_image(pipelines: &[&Pipeline]) -> String {
+    let mut text = "modules = \"/usr/share/weir/guests\"\n\n[admin]\nlisten = \"0.0.0.0:0\"\n\n\
+                    [kafka]\n\"bootstrap.servers\" = \"${WEIR_BOOTSTRAP}\"\n"
+        .to_string();
+    for pipeline in pipelines {
+        pipeline.write(&mut text);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@
 mod acl;
 mod broker;
 mod config;
+mod contained;
 mod data;
 mod proxy;
 mod raw;
@@ -33,7 +34,8 @@ use std::time::Duration;
 
 pub use acl::{Denial, Operation, Resource};
 pub use broker::{Broker, broker};
-pub use config::{Pipeline, config, config_at};
+pub use config::{Pipeline, config, config_at, config_in_image};
+pub use contained::{Contained, engine};
 pub use proxy::Proxy;
 pub use rustix::process::Signal;
 pub use scratch::Scratch;

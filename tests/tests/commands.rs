@@ -450,3 +450,31 @@ fn the_demo_runs_on_a_real_kafka_too() {
     let [records, out, dropped, refused] = summary(&demo);
     assert_eq!((records, out + dropped, refused), (2_000, 2_000, 0));
 }
+
+#[test]
+fn health_tells_alive_from_ready() {
+    let scratch = Scratch::new();
+    let pipeline = Pipeline::between("stocks", "in", "out").seed("");
+    // A port that nobody listens on.
+    let mut weir = Weir::start(&scratch, &config_at("127.0.0.1:1", &[&pipeline]));
+    weir.wait_not_ready(&["stocks"]);
+    let admin = format!("http://{}", weir.admin().unwrap());
+    let alive = run(&scratch, 0, &["health", "--admin", &admin]);
+    assert_eq!(alive.stdout, "alive\n");
+    let not_ready = run(&scratch, 1, &["health", "--ready", "--admin", &admin]);
+    let reasons = weir.not_ready().unwrap();
+    assert!(
+        not_ready.stderr.contains(reasons.lines().next().unwrap()),
+        "{} without {reasons}",
+        not_ready.stderr
+    );
+    let arguments = ["health", "--ready", "--json", "--admin", &admin];
+    let finished = run(&scratch, 1, &arguments);
+    let said: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(said["ready"], json!(false));
+    assert!(!said["reasons"].as_array().unwrap().is_empty(), "{said}");
+
+    assert_eq!(weir.terminate(), Some(0));
+    let gone = run(&scratch, 1, &["health", "--admin", &admin]);
+    assert!(gone.stderr.contains("no Weir answers"), "{}", gone.stderr);
+}

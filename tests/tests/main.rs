@@ -12,6 +12,8 @@ mod delivery;
 mod exactly_once;
 /// What no transform touches comes out byte for byte.
 mod fidelity;
+/// The container image.
+mod image;
 /// What is read: several pipelines, patterns, where to start, partitions and topics that come later.
 mod inputs;
 /// Several processes on one host.

@@ -8,6 +8,8 @@ mod site;
 mod spread;
 mod swap;
 
+pub use process::peak_rss_bytes;
+
 use std::ffi::OsString;
 
 use anyhow::Error;

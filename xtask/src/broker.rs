@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use anyhow::{Context, Error};
+use anyhow::{Context, Error, ensure};
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use jars::{download, is_downloaded, java, library, tool};
@@ -90,6 +90,30 @@ fn try_start(options: &Options) -> Result<Broker, Error> {
     let mut node = Node::start(&setup)?;
     node.wait_started()?;
     Ok(Broker { node, port })
+}
+
+/// Makes a topic by Kafka's own tool, for those who know no Kafka client. Settings are `max.message.bytes=2097152` and the
+/// like.
+pub fn create_topic(
+    bootstrap: &str,
+    name: &str,
+    partitions: u32,
+    settings: &[&str],
+) -> Result<(), Error> {
+    let output = tool("org.apache.kafka.tools.TopicCommand")?
+        .args(["--bootstrap-server", bootstrap])
+        .args(["--create", "--topic", name])
+        .args(["--partitions", &partitions.to_string()])
+        .args(["--replication-factor", "1"])
+        .args(settings.iter().flat_map(|it| ["--config", it]))
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "can't create the topic {name}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 fn with_path(flag: &str, path: &Path) -> OsString {

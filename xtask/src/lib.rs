@@ -1,9 +1,10 @@
-//! What the tasks (`cargo xtask …`) and the integration tests share: a real Kafka broker, child processes that never
-//! outlive the one who started them, and a small HTTP client.
+//! What the tasks (`cargo xtask …`) and the integration tests share: a real Kafka broker, containers, child processes
+//! that never outlive the one who started them, and a small HTTP client.
 //!
 //! Nothing here knows wasmtime or rdkafka, so that `cargo xtask` is there within seconds on a fresh machine.
 
 pub mod broker;
+pub mod container;
 pub mod http;
 pub mod wait;
 pub mod watchdog;

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Error, bail};
 use xtask::broker;
+use xtask::container::Engine;
 
 /// What a task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub enum Need {
     Build,
     /// Java and Maven, which bring and run Kafka.
     Kafka,
+    /// Podman or docker.
+    Containers,
 }
 
 /// Fails with the line that installs what is missing, if something is.
@@ -21,6 +24,7 @@ pub fn check(needs: &[Need]) -> Result<(), Error> {
         match need {
             Need::Build => build_packages(&mut packages),
             Need::Kafka => kafka_packages(&mut packages)?,
+            Need::Containers => container_packages(&mut packages)?,
         }
     }
     if packages.is_empty() {
@@ -66,6 +70,16 @@ fn kafka_packages(packages: &mut Vec<&str>) -> Result<(), Error> {
         packages.push("maven");
     }
     Ok(())
+}
+
+/// An engine that's there and doesn't work isn't mended by a package.
+fn container_packages(packages: &mut Vec<&str>) -> Result<(), Error> {
+    let there = |program| runs(program, &["--version"]);
+    if !there("podman") && !there("docker") {
+        packages.extend(["podman", "runc", "mmdebstrap"]);
+        return Ok(());
+    }
+    Engine::find().map(|_| ())
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

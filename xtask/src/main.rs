@@ -5,6 +5,7 @@ mod cargo;
 mod chaos;
 mod demo;
 mod guests;
+mod image;
 mod kafka;
 mod machine;
 mod test;
@@ -37,6 +38,7 @@ enum Task {
     Kafka(kafka::Arguments),
     Bench(bench::Arguments),
     Chaos(chaos::Arguments),
+    Image(image::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -57,5 +59,6 @@ fn run(task: Task) -> Result<(), Error> {
         Task::Kafka(arguments) => kafka::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Image(arguments) => image::run(&arguments),
     }
 }

@@ -8,7 +8,7 @@ use xtask::broker;
 
 use crate::cargo::{self, Workspace};
 use crate::machine::{self, Need};
-use crate::{chaos, guests, tidy};
+use crate::{chaos, guests, image, tidy};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,7 +92,8 @@ fn run_ring(ring: Ring, filter: Option<&str>) -> Result<(), Error> {
                 broker::download()?;
             }
             // Cargo builds a package's programs for its own tests only.
-            cargo::build_programs()?;
+            let programs = cargo::build_programs()?;
+            image::build(&programs.join("weir"))?;
             // They wait for Kafka most of the time.
             let cores = std::thread::available_parallelism()?.get();
             integration("weir-tests", Some(cores * 2), filter)
@@ -151,6 +152,9 @@ fn rings(named: &[Ring]) -> Vec<Ring> {
 
 fn needs(rings: &[Ring]) -> Vec<Need> {
     let mut needs = vec![Need::Build];
+    if rings.contains(&Ring::Kafka) {
+        needs.push(Need::Containers);
+    }
     if rings.contains(&Ring::Chaos) || rings.contains(&Ring::Kafka) && !external_broker() {
         needs.push(Need::Kafka);
     }

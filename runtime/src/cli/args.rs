@@ -46,6 +46,8 @@ pub enum Command {
     DeadLetters(DeadLetters),
     /// Show what a running Weir runs
     Status(remote::Status),
+    /// Say whether a Weir is alive, or ready
+    Health(remote::Health),
     /// Run another version of a transform, or try it, while records flow
     Swap(remote::Swap),
     /// List what a transform ran and runs

@@ -26,7 +26,9 @@ pub fn run(args: &Run) -> Result<()> {
     let store = match Store::open(&config.data, instance.name()) {
         Ok(store) => store,
         Err(why) => {
-            warn!("versions aren't kept, and a restart knows of no swap: {why:#}");
+            warn!(
+                "versions aren't kept, and a restart knows of no swap: {why:#}; give `data` a folder that this process's user can write, in a container a volume"
+            );
             Store::in_memory()
         }
     };

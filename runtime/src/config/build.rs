@@ -1,6 +1,6 @@
 //! What is possible: names, bounds, and what goes together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -48,6 +48,8 @@ const MIN_TOKEN: usize = 16;
 
 /// Where Weir keeps what it may keep, unless told otherwise.
 const DATA: &str = "weir-data";
+/// Tells it so for configs that say nothing, which come from elsewhere in a container.
+const DATA_VARIABLE: &str = "WEIR_DATA";
 
 /// Builds the config; `None` if there was a problem.
 pub(super) fn build(
@@ -61,7 +63,12 @@ pub(super) fn build(
         Some(modules) => folder.join(&modules.value.value),
         None => folder.to_path_buf(),
     };
-    let data = folder.join(raw.data.as_ref().map_or(DATA, |data| &data.value.value));
+    let data = match (&raw.data, (surroundings.variable)(DATA_VARIABLE)) {
+        (Some(data), _) => folder.join(&data.value.value),
+        // What a variable says starts from the process's folder, as for every program.
+        (None, Some(data)) if !data.is_empty() => PathBuf::from(data),
+        (None, _) => folder.join(DATA),
+    };
     let admin = build_admin(&raw, folder, problems);
     let instance = build_instance(&raw, problems);
     let id_key = build_id_key(&raw, problems);

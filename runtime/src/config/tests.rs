@@ -606,3 +606,23 @@ fn the_examples_of_the_docs_are_right() {
         "{kafka}\n[pipelines.a]\ninput = 'a'\noutput = 'b'"
     ));
 }
+
+#[test]
+fn data_is_where_the_file_says_or_else_the_variable() {
+    #[track_caller]
+    fn check(line: &str, named: Option<&str>, expected: &str) {
+        let variable = |name: &str| named.filter(|_| name == "WEIR_DATA").map(str::to_string);
+        let surroundings = Surroundings {
+            variable: &variable,
+            setting: &|_, _, _| Ok(()),
+        };
+        let text = format!("{line}\n{GOOD}");
+        let config = Config::parse(Path::new("etc/weir.toml"), &text, surroundings);
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.data, Path::new(expected), "{line} {named:?}");
+    }
+    check("", None, "etc/weir-data");
+    check("", Some(""), "etc/weir-data");
+    check("", Some("/var/lib/weir"), "/var/lib/weir");
+    check("data = 'own'", Some("/var/lib/weir"), "etc/own");
+}

@@ -80,20 +80,7 @@ impl Site {
         partitions: u32,
         settings: &[&str],
     ) -> Result<(), Error> {
-        let output = broker::tool("org.apache.kafka.tools.TopicCommand")?
-            .args(["--bootstrap-server", &self.bootstrap])
-            .args(["--create", "--topic", name])
-            .args(["--partitions", &partitions.to_string()])
-            .args(["--replication-factor", "1"])
-            .args(settings.iter().flat_map(|it| ["--config", it]))
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "can't create the topic {name}: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        broker::create_topic(&self.bootstrap, name, partitions, settings)
     }
 
     /// A config with the seed job (see the README) in a group of the output's name, and further lines of its pipeline.

@@ -186,3 +186,24 @@ pub struct Status {
     #[command(flatten)]
     pub remote: Remote,
 }
+
+/// `weir health`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir health                             does a Weir answer on this machine?
+  weir health --ready                     do its pipelines run, too?
+  weir health --admin http://10.0.0.7:9000
+
+Health checks of containers call it. Neither question needs a token.
+
+Ends with 0 if so, and with 1 if not: nobody answered within 5 seconds, or it
+isn't ready, and then a line for each reason is printed.")]
+pub struct Health {
+    /// Ask whether all pipelines run and all workers have joined their groups
+    #[arg(long)]
+    pub ready: bool,
+    /// Which Weir.
+    #[command(flatten)]
+    pub remote: Remote,
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
@@ -16,6 +16,9 @@ use crate::config::Secret;
 
 /// Longer than a module may take to compile.
 const TIMEOUT: Duration = Duration::from_secs(200);
+
+/// As long as most health checks wait.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The admin API of one process.
 pub(super) struct Client {
@@ -91,12 +94,48 @@ impl Client {
         self.read(request.call())
     }
 
+    /// Asks an endpoint that answers with text and isn't the API's: whether all is well, and what it says.
+    pub(super) fn probe(&self, path: &str) -> Result<(bool, String)> {
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.url))
+            .config()
+            .timeout_global(Some(PROBE_TIMEOUT))
+            .build();
+        let (status, body) = self.receive(request.call())?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        match status {
+            StatusCode::OK => Ok((true, text)),
+            StatusCode::SERVICE_UNAVAILABLE => Ok((false, text)),
+            _ => Err(self.no_weir(status)),
+        }
+    }
+
     fn bearer(&self) -> Option<String> {
         let token = self.token.as_ref()?;
         Some(format!("Bearer {}", token.reveal()))
     }
 
     fn read<T: DeserializeOwned>(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<T> {
+        let (status, body) = self.receive(answer)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).with_context(|| {
+                format!(
+                    "what answers at {} isn't a Weir, or one of another version",
+                    self.url
+                )
+            });
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(anyhow!("{}", problem.detail)),
+            Err(_) => Err(self.no_weir(status)),
+        }
+    }
+
+    fn receive(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<(StatusCode, Vec<u8>)> {
         let url = &self.url;
         let mut answer = answer.map_err(|why| {
             if why.to_string().contains("peer certificate") {
@@ -115,16 +154,13 @@ impl Client {
             .limit(64 << 20)
             .read_to_vec();
         let body = body.with_context(|| format!("reading the answer of {url}"))?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).with_context(|| {
-                format!("what answers at {url} isn't a Weir, or one of another version")
-            });
-        }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(anyhow!("{}", problem.detail)),
-            Err(_) => Err(anyhow!(
-                "what answers at {url} says {status}, and isn't a Weir"
-            )),
-        }
+        Ok((status, body))
+    }
+
+    fn no_weir(&self, status: StatusCode) -> Error {
+        anyhow!(
+            "what answers at {} says {status}, and isn't a Weir",
+            self.url
+        )
     }
 }

@@ -1,7 +1,9 @@
-//! Commands that ask a running Weir by its admin API: `swap`, `versions`, `rollback`, `promote`, `pause`, `resume`, `status`.
+//! Commands that ask a running Weir by its admin API: `swap`, `versions`, `rollback`, `promote`, `pause`, `resume`, `status`,
+//! `health`.
 
 pub mod args;
 mod client;
+mod health;
 mod status;
 mod swap;
 mod versions;
@@ -9,6 +11,7 @@ mod versions;
 use anyhow::Result;
 use serde::Serialize;
 
+pub use self::health::health;
 pub use self::status::status;
 pub use self::swap::{end_shadow, promote, roll_back, set_paused, swap};
 pub use self::versions::versions;

@@ -53,6 +53,11 @@ pub fn swap(args: &Swap) -> Result<()> {
         note: args.note.clone(),
     };
     let client = Client::new(&args.remote)?;
+    if new.module.is_some() {
+        // Who isn't let in is told so before a whole module is read, and whoever is still sending one doesn't hear it.
+        let pipeline = format!("/v1/pipelines/{}", args.target.pipeline);
+        let _: PipelineView = client.get(&pipeline)?;
+    }
     let changed: Changed = client.post(&path(&args.target, "versions"), &new)?;
     show(&args.remote, &changed)?;
     match args.wait {
