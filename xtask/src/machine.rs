@@ -12,6 +12,8 @@ pub enum Need {
     Build,
     /// Java and Maven, which bring and run Kafka.
     Kafka,
+    /// Prometheus and InfluxDB, which the tests start beside it.
+    Monitoring,
 }
 
 /// Fails with the line that installs what is missing, if something is.
@@ -21,6 +23,7 @@ pub fn check(needs: &[Need]) -> Result<(), Error> {
         match need {
             Need::Build => build_packages(&mut packages),
             Need::Kafka => kafka_packages(&mut packages)?,
+            Need::Monitoring => monitoring_packages(&mut packages),
         }
     }
     if packages.is_empty() {
@@ -66,6 +69,15 @@ fn kafka_packages(packages: &mut Vec<&str>) -> Result<(), Error> {
         packages.push("maven");
     }
     Ok(())
+}
+
+fn monitoring_packages(packages: &mut Vec<&str>) {
+    if !runs("prometheus", &["--version"]) || !runs("promtool", &["--version"]) {
+        packages.push("prometheus");
+    }
+    if !runs("influxd", &["version"]) {
+        packages.push("influxdb");
+    }
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
