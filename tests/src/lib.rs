@@ -38,6 +38,7 @@ use std::time::Duration;
 pub use acl::{Denial, Operation, Resource};
 pub use broker::{Broker, broker};
 pub use config::{Pipeline, config, config_at};
+pub use data::data_of;
 pub use influx::Influx;
 pub use prometheus::{Prometheus, promtool};
 pub use proxy::Proxy;
