@@ -4,6 +4,10 @@
 mod broker_trouble;
 /// Commands that run to their end: check, offsets, inspect, produce, demo.
 mod commands;
+/// compose.yaml, and its services as processes.
+mod compose;
+/// Grafana's dashboards and Prometheus's rules.
+mod dashboards;
 /// Dead letters seen from outside, and their replay.
 mod dead_letters;
 /// Crashes, signals, and processes that come and go: nothing is lost.

@@ -3,7 +3,7 @@
 mod cluster;
 mod jars;
 mod node;
-mod port;
+pub mod port;
 mod properties;
 
 use std::ffi::OsString;

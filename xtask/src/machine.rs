@@ -15,6 +15,8 @@ pub enum Need {
     Kafka,
     /// Podman or docker.
     Containers,
+    /// Prometheus and InfluxDB, which the tests start beside it.
+    Monitoring,
 }
 
 /// Fails with the line that installs what is missing, if something is.
@@ -25,6 +27,7 @@ pub fn check(needs: &[Need]) -> Result<(), Error> {
             Need::Build => build_packages(&mut packages),
             Need::Kafka => kafka_packages(&mut packages)?,
             Need::Containers => container_packages(&mut packages)?,
+            Need::Monitoring => monitoring_packages(&mut packages),
         }
     }
     if packages.is_empty() {
@@ -80,6 +83,15 @@ fn container_packages(packages: &mut Vec<&str>) -> Result<(), Error> {
         return Ok(());
     }
     Engine::find().map(|_| ())
+}
+
+fn monitoring_packages(packages: &mut Vec<&str>) {
+    if !runs("prometheus", &["--version"]) || !runs("promtool", &["--version"]) {
+        packages.push("prometheus");
+    }
+    if !runs("influxd", &["version"]) {
+        packages.push("influxdb");
+    }
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

@@ -158,6 +158,9 @@ fn needs(rings: &[Ring]) -> Vec<Need> {
     if rings.contains(&Ring::Chaos) || rings.contains(&Ring::Kafka) && !external_broker() {
         needs.push(Need::Kafka);
     }
+    if rings.contains(&Ring::Kafka) {
+        needs.push(Need::Monitoring);
+    }
     needs
 }
 

@@ -1,4 +1,4 @@
-//! Free ports for brokers.
+//! Free ports for brokers, and for what else is started again under the address that it had.
 
 use std::net::TcpListener;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use anyhow::{Context, Error, ensure};
 const PORTS: Range<u16> = 20_000..32_000;
 
 /// Free ports on 127.0.0.1, each another.
-pub(super) fn free(count: usize) -> Result<Vec<u16>, Error> {
+pub fn free(count: usize) -> Result<Vec<u16>, Error> {
     /// What the next search starts from, so that one process doesn't try the same ports again.
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = (std::process::id() * 61 % u32::from(PORTS.end - PORTS.start)) as u16;
