@@ -13,6 +13,7 @@ use crate::admin::{Admin, Seen};
 use crate::config::{Config, ConfigError};
 use crate::deploy::Means;
 use crate::guest::{Compiler, Host};
+use crate::influxdb::Writer;
 use crate::instance::Instance;
 use crate::metrics::Metrics;
 use crate::pipeline::{Phase, Pipeline, Pipelines};
@@ -107,6 +108,11 @@ impl App {
             untaken: Vec::new(),
             revived: Vec::new(),
         };
+        let influxdb = running.config.influxdb.as_ref().map(|config| {
+            let metrics = running.means.metrics.clone();
+            Writer::start(config, running.instance.name(), metrics)
+        });
+        let influxdb = influxdb.transpose()?;
         let seen = Seen {
             pipelines: running.pipelines.clone(),
             status: running.status.clone(),
@@ -150,6 +156,10 @@ impl App {
                     running.stop();
                 }
             }
+        }
+        if let Some(writer) = influxdb {
+            // With what the drain did.
+            let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
         }
         quit.send_replace(true);
         admin.await.context("the admin endpoints' task")??;

@@ -22,6 +22,7 @@ pub mod fake;
 pub mod fold;
 pub mod guest;
 pub mod ids;
+pub mod influxdb;
 pub mod instance;
 pub mod io;
 pub mod kafka;

@@ -25,6 +25,7 @@ pub fn compare(old: &Config, new: &Config) -> Result<Reload> {
         ("[admin] listen", old.admin.listen != new.admin.listen),
         ("[admin] token", old.admin.token != new.admin.token),
         ("[admin.tls]", old.admin.tls != new.admin.tls),
+        ("[influxdb]", old.influxdb != new.influxdb),
     ];
     let changed: Vec<&str> = fixed
         .into_iter()

@@ -18,7 +18,8 @@ use super::topics::{build_dead_letter, build_inputs, build_outputs};
 use super::transforms::{Around, build_transforms};
 use super::units::ByteSize;
 use super::{
-    Admin, BatchLimit, Config, Delivery, Partitioning, Pipeline, Start, Surroundings, Tls,
+    Admin, BatchLimit, Config, Delivery, InfluxDb, InfluxDbPlace, Partitioning, Pipeline, Start,
+    Surroundings, Tls,
 };
 
 /// The group's default is this and the pipeline's name.
@@ -41,6 +42,8 @@ const TRANSACTION_INTERVAL: Duration = Duration::from_millis(100);
 const TRANSACTION_BYTES: ByteSize = ByteSize::mib(16);
 /// Longer than a broker's leader election, and as long as most service managers wait before they kill.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// As often as Telegraf, InfluxDB's own agent.
+const INFLUXDB_INTERVAL: Duration = Duration::from_secs(10);
 /// A secret that is shorter can be tried out.
 const MIN_ID_KEY: usize = 16;
 /// Likewise.
@@ -70,6 +73,7 @@ pub(super) fn build(
         (None, _) => folder.join(DATA),
     };
     let admin = build_admin(&raw, folder, problems);
+    let influxdb = build_influxdb(&raw, problems);
     let instance = build_instance(&raw, problems);
     let id_key = build_id_key(&raw, problems);
     let rule = surroundings.setting;
@@ -87,6 +91,7 @@ pub(super) fn build(
     Some(Config {
         path: path.to_path_buf(),
         admin: admin?,
+        influxdb,
         data,
         watch: raw.watch.is_none_or(|it| it.value),
         id_key,
@@ -131,6 +136,91 @@ fn build_admin(raw: &Raw, folder: &Path, problems: &mut Problems) -> Option<Admi
         },
     };
     Some(Admin { listen, token, tls })
+}
+
+/// `None` also if something is wrong with it.
+fn build_influxdb(raw: &Raw, problems: &mut Problems) -> Option<InfluxDb> {
+    let raw = raw.influxdb.as_ref()?;
+    let text = |text: &Option<Located<Text>>| text.as_ref().map(|it| it.value.value.clone());
+    let url = raw.url.as_ref()?;
+    let text_of_url = url.value.value.clone();
+    if !text_of_url.starts_with("http://") && !text_of_url.starts_with("https://") {
+        problems.at(
+            url.line,
+            format!(
+                "\"url\" in [influxdb] must start with http:// or https://, as \"http://localhost:8086\" does, not \"{}\"",
+                url.value
+            ),
+        );
+    }
+    let place = match (&raw.database, &raw.bucket) {
+        (Some(database), None) => {
+            let login = match (text(&raw.username), text(&raw.password)) {
+                (Some(user), Some(password)) => Some((user, Secret::new(password))),
+                (None, None) => None,
+                _ => {
+                    let what = "\"username\" and \"password\" in [influxdb] go together";
+                    problems.at(raw.line, what);
+                    None
+                }
+            };
+            let others = [("org", &raw.org), ("token", &raw.token)];
+            refuse(&others, "\"database\"", problems);
+            InfluxDbPlace::Database {
+                name: database.value.value.clone(),
+                login,
+            }
+        }
+        (None, Some(bucket)) => {
+            let others = [("username", &raw.username), ("password", &raw.password)];
+            refuse(&others, "\"bucket\"", problems);
+            let (Some(org), Some(token)) = (text(&raw.org), text(&raw.token)) else {
+                problems.at(
+                    raw.line,
+                    "with \"bucket\", [influxdb] needs \"org\" and \"token\", too",
+                );
+                return None;
+            };
+            InfluxDbPlace::Bucket {
+                org,
+                bucket: bucket.value.value.clone(),
+                token: Secret::new(token),
+            }
+        }
+        _ => {
+            problems.at(
+                raw.line,
+                "[influxdb] needs \"database\" (InfluxDB 1) or \"bucket\", \"org\" and \"token\" (InfluxDB 2), and not both",
+            );
+            return None;
+        }
+    };
+    let interval = bounded_duration(
+        "interval",
+        raw.interval,
+        INFLUXDB_INTERVAL,
+        Duration::from_millis(100)..=Duration::from_secs(3_600),
+        problems,
+    );
+    let tags = raw.tags.iter();
+    Some(InfluxDb {
+        url: text_of_url,
+        place,
+        interval,
+        tags: tags
+            .map(|(key, text)| (key.clone(), text.value.clone()))
+            .collect(),
+    })
+}
+
+/// Tells of keys that don't go with another one.
+fn refuse(keys: &[(&str, &Option<Located<Text>>)], other: &str, problems: &mut Problems) {
+    for (key, text) in keys {
+        if let Some(text) = text {
+            let what = format!("\"{key}\" in [influxdb] doesn't go with {other}");
+            problems.at(text.line, what);
+        }
+    }
 }
 
 fn build_instance(raw: &Raw, problems: &mut Problems) -> Option<String> {

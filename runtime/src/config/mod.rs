@@ -41,6 +41,8 @@ pub struct Config {
     pub path: PathBuf,
     /// The admin API, and the health, readiness and metrics endpoints.
     pub admin: Admin,
+    /// Where metrics are written to, if anywhere.
+    pub influxdb: Option<InfluxDb>,
     /// The folder that Weir keeps compiled code and versions in; made when it is needed.
     pub data: PathBuf,
     /// Whether module files and the config file are taken up when they change.
@@ -62,6 +64,56 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// What TLS is spoken with, if it is.
     pub tls: Option<Tls>,
+}
+
+/// An InfluxDB that metrics are written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InfluxDb {
+    /// Where it is: `http://` or `https://`, host and port.
+    pub url: String,
+    /// Where in it.
+    pub place: InfluxDbPlace,
+    /// How often.
+    pub interval: Duration,
+    /// Tags of all points, beside `instance`.
+    pub tags: Vec<(String, String)>,
+}
+
+/// Where in an InfluxDB, and who writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InfluxDbPlace {
+    /// A database of version 1.
+    Database {
+        /// Its name.
+        name: String,
+        /// User and password, if it asks for them.
+        login: Option<(String, Secret)>,
+    },
+    /// A bucket of version 2 or later.
+    Bucket {
+        /// Its organization.
+        org: String,
+        /// Its name.
+        bucket: String,
+        /// Who writes.
+        token: Secret,
+    },
+}
+
+impl InfluxDbPlace {
+    /// What a request says about who sends it.
+    pub fn authorization(&self) -> Option<String> {
+        use base64::Engine;
+        match self {
+            InfluxDbPlace::Database { login, .. } => {
+                let (user, password) = login.as_ref()?;
+                let login = format!("{user}:{}", password.reveal());
+                let login = base64::engine::general_purpose::STANDARD.encode(login);
+                Some(format!("Basic {login}"))
+            }
+            InfluxDbPlace::Bucket { token, .. } => Some(format!("Token {}", token.reveal())),
+        }
+    }
 }
 
 /// A certificate and its key, each a PEM file.

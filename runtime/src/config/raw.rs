@@ -26,6 +26,7 @@ pub(super) const TOP: Section = Section {
         "id_key",
         "watch",
         "admin",
+        "influxdb",
         "kafka",
         "pipelines",
     ],
@@ -33,6 +34,12 @@ pub(super) const TOP: Section = Section {
 pub(super) const ADMIN: Section = Section {
     title: "[admin]",
     keys: &["listen", "token", "tls"],
+};
+pub(super) const INFLUXDB: Section = Section {
+    title: "[influxdb]",
+    keys: &[
+        "url", "database", "username", "password", "org", "bucket", "token", "interval", "tags",
+    ],
 };
 pub(super) const TLS: Section = Section {
     title: "[admin.tls]",
@@ -122,6 +129,7 @@ pub(super) struct Raw {
     pub(super) listen: Option<Located<Text>>,
     pub(super) token: Option<Located<Text>>,
     pub(super) tls: Option<RawTls>,
+    pub(super) influxdb: Option<RawInfluxDb>,
     pub(super) kafka: Vec<Setting>,
     pub(super) pipelines: Vec<RawPipeline>,
 }
@@ -130,6 +138,20 @@ pub(super) struct Raw {
 pub(super) struct RawTls {
     pub(super) cert: Option<Located<Text>>,
     pub(super) key: Option<Located<Text>>,
+}
+
+/// `[influxdb]`
+pub(super) struct RawInfluxDb {
+    pub(super) line: usize,
+    pub(super) url: Option<Located<Text>>,
+    pub(super) database: Option<Located<Text>>,
+    pub(super) username: Option<Located<Text>>,
+    pub(super) password: Option<Located<Text>>,
+    pub(super) org: Option<Located<Text>>,
+    pub(super) bucket: Option<Located<Text>>,
+    pub(super) token: Option<Located<Text>>,
+    pub(super) interval: Option<Located<Duration>>,
+    pub(super) tags: Vec<(String, Text)>,
 }
 
 /// `[pipelines.NAME]`
@@ -227,6 +249,22 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
             });
         }
     }
+    let influxdb = top.table("influxdb").map(|fields| {
+        let mut table = Reader::new("[influxdb]", &INFLUXDB, fields.value, top.problems);
+        table.require(fields.line, &["url"]);
+        RawInfluxDb {
+            line: fields.line,
+            url: table.text("url"),
+            database: table.text("database"),
+            username: table.text("username"),
+            password: table.text("password"),
+            org: table.text("org"),
+            bucket: table.text("bucket"),
+            token: table.text("token"),
+            interval: table.duration("interval"),
+            tags: table.named_texts("tags"),
+        }
+    });
     let is_given = top.field("pipelines").is_some();
     let pipelines = top.table("pipelines").map(|table| table.value);
     if !is_given || pipelines.is_some_and(<[Field]>::is_empty) {
@@ -261,6 +299,7 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
         listen,
         token,
         tls,
+        influxdb,
         kafka,
         pipelines,
     }

@@ -283,6 +283,25 @@ impl<'a, 'p> Reader<'a, 'p> {
         tables.map_or(Vec::new(), |tables| tables.value)
     }
 
+    /// A table of texts; an empty one if it isn't there.
+    pub(super) fn named_texts(&mut self, key: &str) -> Vec<(String, Text)> {
+        let texts = self.value(key, |node| match &node.value {
+            Value::Table(fields) => fields
+                .iter()
+                .map(|field| match &field.node.value {
+                    Value::String(text) => Ok((field.key.clone(), text.clone())),
+                    other => Err(format!(
+                        "must hold texts only, and \"{}\" is {}",
+                        field.key,
+                        other.kind()
+                    )),
+                })
+                .collect(),
+            other => Err(format!("must be a table, not {}", other.kind())),
+        });
+        texts.map_or(Vec::new(), |texts| texts.value)
+    }
+
     /// A table as JSON; an empty one if it isn't there.
     pub(super) fn template(&mut self, key: &str) -> Template {
         let object = self.value(key, |node| match &node.value {

@@ -1,0 +1,378 @@
+//! Writes all metrics to an InfluxDB, version 1 or 2, from a thread of its own: nothing here is on a record's way.
+//!
+//! Every `interval` the metrics are taken as they are, and wait in a bounded buffer until the database has them. While it
+//! doesn't take them it's tried again with growing pauses; when the buffer is full the oldest go, and are counted.
+
+mod line;
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use chrono::Utc;
+use prometheus::{Gauge, IntCounter};
+use tracing::{error, info, warn};
+use ureq::Agent;
+use ureq::http::StatusCode;
+use ureq::tls::{RootCerts, TlsConfig};
+
+use crate::config::{InfluxDb, InfluxDbPlace};
+use crate::metrics::Metrics;
+
+/// How long one request may take: nobody waits for it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first pause after a failure; it doubles with each further one.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// The longest pause.
+const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// What waits at most, in bytes of line protocol: hours of a usual config's metrics.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Lines of one request, as InfluxDB recommends.
+const LINES: usize = 5_000;
+
+/// How much of an answer is shown.
+const SHOWN: usize = 300;
+
+/// The thread that writes. Dropping it ends it without a last write.
+pub struct Writer {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Starts to write. `instance` is the process's name, and a tag of all points.
+    pub fn start(config: &InfluxDb, instance: &str, metrics: Metrics) -> Result<Writer> {
+        let (stop, stopped) = mpsc::channel();
+        let (written, lost, failures, buffered) = metrics.influxdb();
+        let mut tags = String::new();
+        line::tag(&mut tags, "instance", instance);
+        for (key, value) in &config.tags {
+            line::tag(&mut tags, key, value);
+        }
+        let mut work = Work {
+            config: config.clone(),
+            agent: agent(),
+            tags,
+            metrics,
+            buffer: Buffer::default(),
+            failing: None,
+            written,
+            lost,
+            failures,
+            buffered,
+        };
+        let thread = Builder::new()
+            .name("influxdb".into())
+            .spawn(move || work.run(&stopped))
+            .context("starting the thread that writes to InfluxDB")?;
+        Ok(Writer { stop, thread })
+    }
+
+    /// Writes what there is once more, and ends; waits for that as long as one request may take.
+    pub fn finish(self) {
+        // Fails only if the thread is gone.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+fn agent() -> Agent {
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .tls_config(tls.build())
+        .build();
+    config.into()
+}
+
+/// The thread's own.
+struct Work {
+    config: InfluxDb,
+    agent: Agent,
+    /// Escaped, each after a comma.
+    tags: String,
+    metrics: Metrics,
+    buffer: Buffer,
+    failing: Option<Failing>,
+    written: IntCounter,
+    lost: IntCounter,
+    failures: IntCounter,
+    buffered: Gauge,
+}
+
+/// Writes fail.
+struct Failing {
+    /// In a row.
+    times: u32,
+    /// When it's tried again.
+    retry: Instant,
+    /// As it was told.
+    said: String,
+}
+
+/// Points that wait, in line protocol, the oldest first.
+#[derive(Default)]
+struct Buffer {
+    batches: VecDeque<Lines>,
+    bytes: usize,
+    lines: usize,
+}
+
+/// Lines for one request.
+struct Lines {
+    text: String,
+    count: usize,
+}
+
+/// Why points weren't taken.
+enum Refused {
+    /// Another try may go well.
+    Now(Error),
+    /// These points never will be.
+    Ever(Error),
+}
+
+impl Work {
+    fn run(&mut self, stopped: &mpsc::Receiver<()>) {
+        let mut next = Instant::now() + self.config.interval;
+        loop {
+            let now = Instant::now();
+            let retry = self.failing.as_ref().map(|it| it.retry);
+            let due = retry
+                .filter(|_| self.buffer.lines > 0)
+                .unwrap_or(next)
+                .min(next);
+            match stopped.recv_timeout(due.saturating_duration_since(now)) {
+                Ok(()) => {
+                    self.take();
+                    self.failing = None;
+                    return self.write();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if now >= next {
+                self.take();
+                // After a suspension of the machine none is made up for.
+                next = (next + self.config.interval).max(now);
+            }
+            if self.failing.as_ref().is_none_or(|it| now >= it.retry) {
+                self.write();
+            }
+        }
+    }
+
+    /// Takes the metrics as they are now.
+    fn take(&mut self) {
+        let families = self.metrics.gather();
+        let mut text = String::new();
+        let count = line::append(
+            &mut text,
+            &families,
+            &self.tags,
+            Utc::now().timestamp_millis(),
+        );
+        let lost = self.buffer.push(Lines { text, count });
+        if lost > 0 {
+            self.lost.inc_by(lost as u64);
+            if let Some(failing) = &mut self.failing
+                && !failing.said.ends_with(FULL)
+            {
+                failing.said.push_str(FULL);
+                warn!(
+                    "the buffer for InfluxDB is full: the oldest points are lost from now on, see weir_influxdb_points_total"
+                );
+            }
+        }
+        self.buffered.set(self.buffer.lines as f64);
+    }
+
+    /// Writes all that waits, until something fails.
+    fn write(&mut self) {
+        while let Some(batch) = self.buffer.batches.front() {
+            let sent = post(&self.agent, &self.config, &batch.text);
+            let count = batch.count as u64;
+            match sent {
+                Ok(()) => {
+                    self.buffer.pop();
+                    self.written.inc_by(count);
+                    if let Some(Failing { times, .. }) = self.failing.take() {
+                        info!(times, "InfluxDB takes the metrics again");
+                    }
+                }
+                Err(Refused::Ever(why)) => {
+                    self.failures.inc();
+                    self.lost.inc_by(count);
+                    self.buffer.pop();
+                    self.tell(&why, &format!("; {count} points are lost"));
+                }
+                Err(Refused::Now(why)) => {
+                    self.failures.inc();
+                    self.tell(&why, "; it's tried again");
+                    break;
+                }
+            }
+            self.buffered.set(self.buffer.lines as f64);
+        }
+        self.buffered.set(self.buffer.lines as f64);
+    }
+
+    /// Notes a failure, and says so unless it's the same as before.
+    fn tell(&mut self, why: &Error, what: &str) {
+        let said = format!("{why:#}");
+        let times = self.failing.as_ref().map_or(0, |it| it.times);
+        if self
+            .failing
+            .as_ref()
+            .is_none_or(|it| !it.said.starts_with(&said))
+        {
+            error!("InfluxDB doesn't take the metrics: {said}{what}");
+        }
+        let pause = (BACK_OFF * 2u32.saturating_pow(times.min(16))).min(MAX_BACK_OFF);
+        let full = self
+            .failing
+            .as_ref()
+            .is_some_and(|it| it.said.ends_with(FULL));
+        self.failing = Some(Failing {
+            times: times.saturating_add(1),
+            retry: Instant::now() + pause,
+            said: if full { said + FULL } else { said },
+        });
+    }
+}
+
+/// Behind what was said once the buffer was full.
+const FULL: &str = " (the buffer is full)";
+
+impl Buffer {
+    /// Adds lines, and returns how many are lost for it.
+    fn push(&mut self, lines: Lines) -> usize {
+        let mut rest = lines.text.as_str();
+        let mut left = lines.count;
+        while left > 0 {
+            let count = left.min(LINES);
+            let end = rest
+                .match_indices('\n')
+                .nth(count - 1)
+                .map_or(rest.len(), |(at, _)| at + 1);
+            let (text, after) = rest.split_at(end);
+            self.bytes += text.len();
+            self.lines += count;
+            self.batches.push_back(Lines {
+                text: text.to_string(),
+                count,
+            });
+            (rest, left) = (after, left - count);
+        }
+        let mut lost = 0;
+        while self.bytes > MOST_BYTES {
+            match self.pop() {
+                Some(count) => lost += count,
+                None => break,
+            }
+        }
+        lost
+    }
+
+    /// Removes the oldest batch; how many lines it has.
+    fn pop(&mut self) -> Option<usize> {
+        let batch = self.batches.pop_front()?;
+        self.bytes -= batch.text.len();
+        self.lines -= batch.count;
+        Some(batch.count)
+    }
+}
+
+/// Sends lines to the write endpoint of version 1 or 2.
+fn post(agent: &Agent, config: &InfluxDb, lines: &str) -> Result<(), Refused> {
+    let url = config.url.trim_end_matches('/');
+    let mut request = match &config.place {
+        InfluxDbPlace::Database { name, .. } => agent
+            .post(format!("{url}/write"))
+            .query("db", name)
+            .query("precision", "ms"),
+        InfluxDbPlace::Bucket { org, bucket, .. } => agent
+            .post(format!("{url}/api/v2/write"))
+            .query("org", org)
+            .query("bucket", bucket)
+            .query("precision", "ms"),
+    };
+    if let Some(authorization) = config.place.authorization() {
+        request = request.header("authorization", authorization);
+    }
+    let sent = request
+        .header("content-type", "text/plain; charset=utf-8")
+        .send(lines);
+    let mut response =
+        sent.map_err(|why| Refused::Now(Error::new(why).context(format!("{url} doesn't answer"))))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let text = response.body_mut().read_to_string().unwrap_or_default();
+    let text: String = text.trim().chars().take(SHOWN).collect();
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "; check `username` and `password`, or `token`, in [influxdb]"
+        }
+        StatusCode::NOT_FOUND => match config.place {
+            InfluxDbPlace::Database { .. } => {
+                "; make the database (CREATE DATABASE), or check `database` and `url` in [influxdb]"
+            }
+            InfluxDbPlace::Bucket { .. } => "; check `org`, `bucket` and `url` in [influxdb]",
+        },
+        _ => "",
+    };
+    let why = anyhow!("{url} answers {status}: {text}{hint}");
+    match status {
+        // A part of the points may have been taken.
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::PAYLOAD_TOO_LARGE => Err(Refused::Ever(why)),
+        _ => Err(Refused::Now(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: usize, length: usize) -> Lines {
+        Lines {
+            text: format!("{}\n", "x".repeat(length - 1)).repeat(count),
+            count,
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_when_it_is_full() {
+        let mut buffer = Buffer::default();
+        let half = MOST_BYTES / 2 / 100;
+        assert_eq!(buffer.push(lines(half, 100)), 0);
+        assert_eq!(buffer.push(lines(half, 100)), 0);
+        assert_eq!(buffer.push(lines(10, 100)), LINES);
+        assert_eq!(buffer.lines, 2 * half + 10 - LINES);
+        assert!(buffer.bytes <= MOST_BYTES);
+    }
+
+    #[test]
+    fn many_lines_are_cut_between_lines() {
+        let mut buffer = Buffer::default();
+        buffer.push(lines(2 * LINES + 1, 10));
+        let batches: Vec<(usize, usize)> = buffer
+            .batches
+            .iter()
+            .map(|it| (it.count, it.text.len()))
+            .collect();
+        assert_eq!(batches, [(LINES, LINES * 10), (LINES, LINES * 10), (1, 10)]);
+        assert_eq!(buffer.pop(), Some(LINES));
+    }
+}
