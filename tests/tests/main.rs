@@ -18,10 +18,14 @@ mod exactly_once;
 mod fidelity;
 /// The container image.
 mod image;
+/// Metrics in a real InfluxDB.
+mod influxdb;
 /// What is read: several pipelines, patterns, where to start, partitions and topics that come later.
 mod inputs;
 /// Several processes on one host.
 mod instances;
+/// What `/metrics` and `/readyz` say.
+mod metrics;
 /// Several outputs of a pipeline, and guests that choose among them and hide things.
 mod outputs;
 /// Partitions and order.

@@ -291,7 +291,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                 .map(|field| match &field.node.value {
                     Value::String(text) => Ok((field.key.clone(), text.clone())),
                     other => Err(format!(
-                        "must hold texts only, and \"{}\" is {}",
+                        "must hold strings only, and \"{}\" is {}",
                         field.key,
                         other.kind()
                     )),

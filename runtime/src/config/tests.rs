@@ -1,7 +1,9 @@
 //! What a person sees who writes a config file.
 
 use super::*;
-use crate::config::raw::{ADMIN, BATCH, MAX_REFUSED, OUTPUT, PIPELINE, Section, TOP, TRANSFORM};
+use crate::config::raw::{
+    ADMIN, BATCH, INFLUXDB, MAX_REFUSED, OUTPUT, PIPELINE, PROBATION, Section, TLS, TOP, TRANSFORM,
+};
 
 /// Delivery, several outputs, dead letters, and what becomes of records that can't be processed.
 mod guarantees;
@@ -575,7 +577,18 @@ transforms = [{ name = "${PASSWORD} ", module = "x" }, { name = "${PASSWORD} ", 
 
 #[test]
 fn the_docs_list_every_key_and_no_other() {
-    for Section { title, keys } in [TOP, ADMIN, PIPELINE, OUTPUT, BATCH, TRANSFORM, MAX_REFUSED] {
+    for Section { title, keys } in [
+        TOP,
+        ADMIN,
+        TLS,
+        INFLUXDB,
+        PIPELINE,
+        OUTPUT,
+        BATCH,
+        TRANSFORM,
+        MAX_REFUSED,
+        PROBATION,
+    ] {
         let (_, section) = DOCS
             .split_once(&format!("\n## {title}\n"))
             .unwrap_or_else(|| panic!("docs/config.md has no section {title}"));
@@ -596,12 +609,14 @@ fn the_examples_of_the_docs_are_right() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     assert_eq!(good(examples[0]).pipelines[0].transforms.len(), 3);
-    let exactly = &good(examples[2]).pipelines[0];
+    let exactly = &good(examples[3]).pipelines[0];
     assert_eq!(exactly.delivery, Delivery::ExactlyOnce);
-    assert_eq!(good(examples[3]).pipelines[0].outputs.len(), 3);
-    let kafka = examples[1].replace("${file:/run/secrets/kafka}", "${PASSWORD}");
+    assert_eq!(good(examples[4]).pipelines[0].outputs.len(), 3);
+    let influxdb = good(&format!("{}\n{GOOD}", examples[1])).influxdb.unwrap();
+    assert_eq!(influxdb.tags, [("site".to_string(), "berlin".to_string())]);
+    let kafka = examples[2].replace("${file:/run/secrets/kafka}", "${PASSWORD}");
     good(&format!(
         "{kafka}\n[pipelines.a]\ninput = 'a'\noutput = 'b'"
     ));
@@ -625,4 +640,48 @@ fn data_is_where_the_file_says_or_else_the_variable() {
     check("", Some(""), "etc/weir-data");
     check("", Some("/var/lib/weir"), "/var/lib/weir");
     check("data = 'own'", Some("/var/lib/weir"), "etc/own");
+}
+
+#[test]
+fn an_influxdb_is_of_one_version() {
+    let check = |lines: &str, expected: &[&str]| {
+        check_all(&format!("[influxdb]\n{lines}\n{GOOD}"), expected);
+    };
+    let url = "url = 'http://localhost:8086'";
+    let which = "etc/weir.toml:1: [influxdb] needs \"database\" (InfluxDB 1) or \"bucket\", \"org\" and \"token\" (InfluxDB 2), and not both";
+    check(
+        "database = 'weir'",
+        &["etc/weir.toml:1: [influxdb] has no \"url\"; add it"],
+    );
+    check(url, &[which]);
+    check(&format!("{url}\ndatabase = 'a'\nbucket = 'b'"), &[which]);
+    check(
+        &format!("{url}\nbucket = 'b'\norg = 'o'"),
+        &["etc/weir.toml:1: with \"bucket\", [influxdb] needs \"org\" and \"token\", too"],
+    );
+    check(
+        &format!("{url}\ndatabase = 'a'\ntoken = 't'"),
+        &["etc/weir.toml:4: \"token\" in [influxdb] doesn't go with \"database\""],
+    );
+    check(
+        &format!("{url}\ndatabase = 'a'\nusername = 'u'"),
+        &["etc/weir.toml:1: \"username\" and \"password\" in [influxdb] go together"],
+    );
+    check(
+        "url = 'localhost:8086'\ndatabase = 'a'",
+        &[
+            "etc/weir.toml:2: \"url\" in [influxdb] must start with http:// or https://, as \"http://localhost:8086\" does, not \"localhost:8086\"",
+        ],
+    );
+    check(
+        &format!("{url}\ndatabase = 'a'\ninterval = '1ms'\ntags = {{ a = 1 }}"),
+        &[
+            "etc/weir.toml:4: \"interval\" is 1ms, and must be from 100ms to 1h",
+            "etc/weir.toml:5: \"tags\" in [influxdb] must hold strings only, and \"a\" is a whole number",
+        ],
+    );
+    let text =
+        format!("[influxdb]\n{url}\nbucket = 'b'\norg = 'o'\ntoken = 'hunter2hunter2'\n{GOOD}");
+    let config = parse(&text).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
 }

@@ -120,13 +120,13 @@ mod tests {
         let opts = HistogramOpts::new("b_seconds", "help").buckets(vec![0.001, 1.0]);
         let histogram = HistogramVec::new(opts, &["p"]).unwrap();
         let one = histogram.with_label_values(&["x"]);
-        [0.0005, 0.5, 2.0]
+        [0.000_976_562_5, 0.5, 2.0]
             .into_iter()
             .for_each(|it| one.observe(it));
         registry.register(Box::new(histogram)).unwrap();
         assert_eq!(
             lines(&registry, ""),
-            "b_seconds,p=x count=3,sum=2.5005,0.001=1,1=2,+Inf=3 1700000000123\n"
+            "b_seconds,p=x count=3,sum=2.5009765625,0.001=1,1=2,+Inf=3 1700000000123\n"
         );
     }
 

@@ -393,6 +393,31 @@ mod tests {
     }
 
     #[test]
+    fn the_docs_list_every_metric_and_no_other() {
+        let docs = include_str!("../../../docs/metrics.md");
+        let listed: Vec<&str> = docs
+            .lines()
+            .filter(|it| it.starts_with("| `weir_"))
+            .collect();
+        let row = |it: &&Family| {
+            let kind = match it.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            let labels: Vec<String> = it.labels.iter().map(|it| format!("`{it}`")).collect();
+            format!(
+                "| `{}` | {kind} | {} | {} |",
+                it.name,
+                labels.join(", "),
+                it.help
+            )
+        };
+        assert_eq!(listed, ALL.iter().map(row).collect::<Vec<_>>());
+        assert!(docs.contains(&format!("the last {KEPT_VERSIONS} that ran")));
+    }
+
+    #[test]
     fn no_label_can_break_the_text() {
         let metrics = Metrics::default();
         metrics.rolled_back("a\"b\\c\nd", "é");

@@ -1,0 +1,232 @@
+//! What `/metrics` and `/readyz` say of a process: in Prometheus's form, true, and in time.
+
+use std::time::Instant;
+
+use weir_tests::{
+    MINUTE, Pipeline, Record, Scratch, Topic, Weir, config, config_at, eventually, promtool, seed,
+};
+use xtask::broker::{Cluster, ClusterOptions};
+use xtask::http;
+
+/// A gauge's or counter's value by its exact labels, if it's there.
+fn value(weir: &Weir, series: &str) -> Option<f64> {
+    let metrics = weir.get("/metrics")?.body;
+    let line = metrics.lines().find_map(|it| it.strip_prefix(series))?;
+    line.trim().parse().ok()
+}
+
+#[test]
+fn promtool_has_nothing_to_say() {
+    let (input, output) = (Topic::create(4), Topic::create(4));
+    let pipeline = Pipeline::new("stocks", &input, &output).seed("");
+    let scratch = Scratch::new();
+    let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
+    weir.wait_ready();
+    input.produce(seed::records(0..1_000));
+    weir.wait_done(&input, pipeline.group());
+    let metrics = weir.get("/metrics").unwrap().body;
+    let (good, said) = promtool(&["check", "metrics"], &metrics);
+    assert!(good && said.trim().is_empty(), "{said}");
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "weir_build_info",
+    ] {
+        assert!(metrics.contains(&format!("\n{name}")), "{name}");
+    }
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
+fn lag_age_and_bytes_are_those_of_the_records() {
+    let (input, output) = (Topic::create(1), Topic::create(1));
+    let pipeline = Pipeline::new("p", &input, &output);
+    let scratch = Scratch::new();
+    let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
+    weir.wait_ready();
+    let now = chrono::Utc::now().timestamp_millis();
+    let record = |age_ms: i64| {
+        Record::new(Some(b"key"), Some(b"value"))
+            .header(b"name", Some(b"header"))
+            .timestamp(now - age_ms)
+    };
+    input.produce([record(3_600_000), record(7_200_000)]);
+    weir.wait_done(&input, pipeline.group());
+    let labels = format!(
+        "{{partition=\"0\",pipeline=\"p\",topic=\"{}\"}}",
+        input.name()
+    );
+    let of = |weir: &Weir, name: &str| value(weir, &format!("{name}{labels}"));
+    assert_eq!(of(&weir, "weir_records_in_total"), Some(2.0));
+    // Key, value, and the header's name and value.
+    assert_eq!(of(&weir, "weir_bytes_in_total"), Some(2.0 * 18.0));
+    assert_eq!(of(&weir, "weir_records_out_total"), Some(2.0));
+    assert_eq!(of(&weir, "weir_bytes_out_total"), Some(2.0 * 18.0));
+    let age = of(&weir, "weir_record_age_seconds").unwrap();
+    assert!((3_600.0..3_700.0).contains(&age), "the newest one's: {age}");
+    weir.wait_until("nothing is left to do", MINUTE, |weir| {
+        (of(weir, "weir_lag_records") == Some(0.0)).then_some(())
+    });
+
+    // Paused, all that comes is left to do, and nothing is read.
+    let admin = weir.admin().unwrap();
+    let json = [("content-type", "application/json")];
+    http::request(admin, "POST", "/v1/pipelines/p/pause", &json, b"{}").unwrap();
+    input.produce((0..10).map(|_| record(0)));
+    weir.wait_until("what came is left to do", MINUTE, |weir| {
+        (of(weir, "weir_lag_records") == Some(10.0)).then_some(())
+    });
+    assert_eq!(
+        value(&weir, "weir_pipeline_paused{pipeline=\"p\"}"),
+        Some(1.0)
+    );
+    let later = of(&weir, "weir_record_age_seconds").unwrap();
+    assert!(later > age, "it gets older: {later}");
+    http::request(admin, "POST", "/v1/pipelines/p/resume", &json, b"{}").unwrap();
+    weir.wait_until("all is done", MINUTE, |weir| {
+        let young = of(weir, "weir_record_age_seconds") < Some(600.0);
+        (young && of(weir, "weir_lag_records") == Some(0.0)).then_some(())
+    });
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
+fn a_partition_that_went_to_another_process_is_not_shown_any_more() {
+    let (input, output) = (Topic::create(2), Topic::create(2));
+    let pipeline = Pipeline::new("p", &input, &output).set("workers = 1");
+    let scratch = Scratch::new();
+    let text = config(&[&pipeline]);
+    let mut one = Weir::start(&scratch, &text);
+    one.wait_ready();
+    let has = |weir: &Weir| value(weir, "weir_partitions_assigned{pipeline=\"p\"}");
+    assert_eq!(has(&one), Some(2.0));
+    let mut other = Weir::start_with(&scratch, &text, &["--instance", "other"]);
+    other.wait_ready();
+    one.wait_until("each has one", MINUTE, |one| {
+        (has(one) == Some(1.0) && has(&other) == Some(1.0)).then_some(())
+    });
+    let lags = |weir: &Weir| {
+        let metrics = weir.get("/metrics").unwrap().body;
+        metrics.matches("\nweir_in_flight_bytes{").count()
+    };
+    one.wait_until("each shows one", MINUTE, |one| {
+        (lags(one) == 1 && lags(&other) == 1).then_some(())
+    });
+    assert!(one.counter("weir_rebalances_total", &["event=\"revoked\""]) >= 1);
+    assert_eq!((one.terminate(), other.terminate()), (Some(0), Some(0)));
+}
+
+/// Exactly-once, and killed: what the next process counts is what the one before hadn't committed.
+#[test]
+fn what_was_not_committed_was_not_counted() {
+    const RECORDS: usize = 60_000;
+    let (input, output) = (Topic::create(2), Topic::create(2));
+    let pipeline = Pipeline::new("stocks", &input, &output)
+        .set("workers = 2\ndelivery = \"exactly-once\"\ncommit_interval = \"50ms\"")
+        .producer("\"transaction.timeout.ms\" = 5000")
+        .seed("");
+    let scratch = Scratch::new();
+    let text = config(&[&pipeline]);
+    let mut weir = Weir::start(&scratch, &text);
+    weir.wait_ready();
+    input.produce(seed::records(0..RECORDS));
+    weir.wait_until("some are through", MINUTE, |weir| {
+        (weir.counter("weir_records_in_total", &[]) > 1_000).then_some(())
+    });
+    weir.kill();
+    let mut weir = Weir::start(&scratch, &text);
+    weir.wait_ready();
+    weir.wait_done(&input, pipeline.group());
+    let out = output.len() as u64;
+    let read = |weir: &Weir| {
+        let of = |name| weir.counter(name, &["pipeline=\"stocks\""]);
+        (
+            of("weir_records_in_total"),
+            of("weir_records_out_total") + weir.counter("weir_records_dropped_total", &[]),
+            weir.counter("weir_transform_records_in_total", &["transform=\"id\""]),
+            of("weir_records_out_total"),
+        )
+    };
+    // The group is told before the worker counts.
+    let (read_in, settled, given, sent) = eventually("all is counted", MINUTE, || {
+        let counts = read(&weir);
+        (counts.0 == counts.1 && counts.0 == counts.2).then_some(counts)
+    });
+    assert_eq!((read_in, read_in), (settled, given));
+    assert!(read_in < RECORDS as u64, "the first process did some");
+    assert!(sent < out);
+    let aborted = weir.counter("weir_transactions_total", &["result=\"aborted\""]);
+    assert_eq!(aborted, 0, "nothing went wrong in the second one");
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
+fn a_broker_that_stands_still_shows_within_ten_seconds() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&ClusterOptions {
+        folder: scratch.path().join("kafka"),
+        brokers: 1,
+        remove_folder: false,
+    })
+    .unwrap();
+    let bootstrap = cluster.bootstrap();
+    let input = Topic::create_at(&bootstrap, 1, &[]);
+    let output = Topic::create_at(&bootstrap, 1, &[]);
+    let pipeline = Pipeline::new("p", &input, &output);
+    let mut weir = Weir::start(&scratch, &config_at(&bootstrap, &[&pipeline]));
+    weir.wait_ready();
+    input.produce([Record::new(None, Some(b"{}"))]);
+    weir.wait_until("it's through", MINUTE, |weir| {
+        (weir.counter("weir_records_out_total", &[]) == 1).then_some(())
+    });
+    let labels = format!(
+        "{{partition=\"0\",pipeline=\"p\",topic=\"{}\"}}",
+        input.name()
+    );
+    let age = |weir: &Weir| value(weir, &format!("weir_record_age_seconds{labels}"));
+    let before = age(&weir).unwrap();
+    cluster.pause(0).unwrap();
+    let began = Instant::now();
+    let why = weir.wait_not_ready(&["hasn't answered for"]);
+    let took = began.elapsed();
+    assert!(took.as_secs() < 10, "{took:?}: {why}");
+    assert!(age(&weir).unwrap() >= before + 4.0);
+    assert_eq!(
+        value(&weir, "weir_pipeline_ready{pipeline=\"p\"}"),
+        Some(0.0)
+    );
+    cluster.resume(0).unwrap();
+    weir.wait_ready();
+    weir.wait_log(&["the brokers answer again"]);
+    assert_eq!(weir.log().matches("hasn't answered for").count(), 1);
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
+fn a_guest_that_spins_shows_within_ten_seconds() {
+    let (input, output) = (Topic::create(1), Topic::create(1));
+    let pipeline = Pipeline::new("p", &input, &output).transform(
+        "act",
+        "faulty",
+        "deadline = \"60s\"\nrecord_deadline = \"60s\"",
+    );
+    let scratch = Scratch::new();
+    let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
+    weir.wait_ready();
+    input.produce([Record::new(None, Some(b"keep"))]);
+    weir.wait_until("it's through", MINUTE, |weir| {
+        (weir.counter("weir_records_out_total", &[]) == 1).then_some(())
+    });
+    let labels = format!(
+        "{{partition=\"0\",pipeline=\"p\",topic=\"{}\"}}",
+        input.name()
+    );
+    let age = |weir: &Weir| value(weir, &format!("weir_record_age_seconds{labels}"));
+    let before = age(&weir).unwrap();
+    input.produce([Record::new(None, Some(b"spin"))]);
+    let began = Instant::now();
+    let why = weir.wait_not_ready(&["busy with one batch for"]);
+    assert!(began.elapsed().as_secs() < 10, "{why}");
+    assert!(age(&weir).unwrap() >= before + 4.0);
+    weir.kill();
+}
