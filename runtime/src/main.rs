@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use weir::cli::args::{Cli, Command};
+use weir::cli::args::{Cli, Command, LogFormat};
 use weir::cli::{
     self, UsageError, check, dead_letters, demo, inspect, offsets, produce, remote, run,
 };
@@ -56,10 +56,14 @@ fn log(cli: &Cli) -> anyhow::Result<()> {
     let filter = cli.log.as_deref().unwrap_or(default);
     let filter =
         EnvFilter::try_new(filter).map_err(|why| UsageError(format!("--log {filter:?}: {why}")))?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(console::Term::stderr().features().colors_supported())
-        .init();
+        .with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => log
+            .with_ansi(console::Term::stderr().features().colors_supported())
+            .init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     Ok(())
 }

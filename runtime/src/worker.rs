@@ -719,10 +719,11 @@ fn before(work: &Work, offset: u64) -> Vec<u32> {
 fn report(settings: &Settings, id: &TopicPartition, version: &Version, offset: u64, line: &Log) {
     let (pipeline, transform) = (&settings.pipeline, &version.transform);
     let module = version.module.digest().short();
-    let (topic, partition, text) = (&*id.topic, id.partition, &line.message);
+    let (version, topic, partition, text) =
+        (version.number, &*id.topic, id.partition, &line.message);
     macro_rules! event {
         ($level:ident) => {
-            tracing::event!(target: "weir::guest", tracing::Level::$level, pipeline, transform, module, topic, partition, offset, "{text}")
+            tracing::event!(target: "weir::guest", tracing::Level::$level, pipeline, transform, version, module, topic, partition, offset, "{text}")
         };
     }
     match line.level {

@@ -230,3 +230,47 @@ fn a_guest_that_spins_shows_within_ten_seconds() {
     assert!(age(&weir).unwrap() >= before + 4.0);
     weir.kill();
 }
+
+#[test]
+fn the_log_for_programs_is_an_object_a_line() {
+    let (input, output) = (Topic::create(1), Topic::create(1));
+    let pipeline = Pipeline::new("p", &input, &output).transform("act", "faulty", "");
+    let scratch = Scratch::new();
+    let text = config(&[&pipeline]);
+    let mut weir = Weir::start_with(&scratch, &text, &["--log-format", "json"]);
+    weir.wait_log(&["admin endpoints"]);
+    input.produce([
+        Record::new(None, Some(b"keep")),
+        Record::new(None, Some(b"log:2")),
+    ]);
+    weir.wait_log(&["weir::guest"]);
+    weir.wait_done(&input, pipeline.group());
+    assert_eq!(weir.terminate(), Some(0));
+    let log = weir.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap_or_else(|why| panic!("{why}: {it}")))
+        .collect();
+    let guests: Vec<_> = lines
+        .iter()
+        .filter(|it| it["target"] == "weir::guest")
+        .collect();
+    assert_eq!(guests.len(), 2, "{log}");
+    let it = guests[0];
+    for (key, value) in [
+        ("pipeline", "p".into()),
+        ("transform", "act".into()),
+        ("version", 1.into()),
+        ("topic", input.name().into()),
+        ("partition", 0.into()),
+        ("offset", 1.into()),
+        ("level", "INFO".into()),
+    ] {
+        let value: serde_json::Value = value;
+        assert_eq!(it[key], value, "{key}: {it}");
+    }
+    assert!(
+        it["message"].is_string() && it["timestamp"].is_string(),
+        "{it}"
+    );
+}

@@ -217,7 +217,7 @@ fn killed_at_any_step_of_a_swap_it_starts_into_a_whole_version() {
         fs::write(&kill_at, kills.to_string()).unwrap();
         // Never the same bytes, so that module and compiled code are written each time: a custom section with a number.
         let wanted = !odd;
-        let keep = if wanted { "n%252==1" } else { "n>=0" };
+        let keep = if wanted { "n%252==1" } else { "n%3E=0" };
         let path = format!("{path}?config=%7B%22keep%22:%22{keep}%22%7D");
         let new = [&module[..], &[0, 3, 1, b'k', kills as u8]].concat();
         let admin = weir.admin().unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::dead_letters::args::DeadLetters;
 use super::remote::args as remote;
@@ -31,6 +31,25 @@ pub struct Cli {
     /// info for run, otherwise warn]
     #[arg(long, env = "WEIR_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
+    /// Whom the log is for: people, or programs, which get a JSON object a line
+    #[arg(
+        long,
+        env = "WEIR_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// The commands.
