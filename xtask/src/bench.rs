@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the yardsticks.
 
 mod latency;
+mod observe;
 mod process;
 mod seed;
 mod shadow;
@@ -25,6 +26,7 @@ Examples:
   cargo xtask bench latency             # from append to a reader, by commit interval
   cargo xtask bench swap                # how long workers stand still for a swap
   cargo xtask bench shadow              # the rate with a slow shadow and without
+  cargo xtask bench observe             # what metrics, InfluxDB and logs cost
   cargo xtask bench guests              # what crossing and each guest cost
   cargo xtask bench guests chain";
 
@@ -42,6 +44,7 @@ enum What {
     Latency(latency::Arguments),
     Swap(swap::Arguments),
     Shadow(shadow::Arguments),
+    Observe(observe::Arguments),
     /// Time guests without a broker: the crossing, each guest, the chain, and native twins.
     Guests {
         /// Arguments for the benchmark, a filter for example.
@@ -57,6 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         What::Latency(arguments) => latency::run(arguments),
         What::Swap(arguments) => swap::run(arguments),
         What::Shadow(arguments) => shadow::run(arguments),
+        What::Observe(arguments) => observe::run(arguments),
         What::Guests { arguments } => guests(arguments),
     }
 }

@@ -131,6 +131,16 @@ pub(super) struct Weir {
 impl Site {
     /// Starts `weir run` with a config of this text. `name` is that of its files in the folder.
     pub(super) fn run_weir(&self, name: &str, config: &str) -> Result<Weir, Error> {
+        self.run_weir_with(name, config, &[])
+    }
+
+    /// As [`run_weir`](Site::run_weir), with further options.
+    pub(super) fn run_weir_with(
+        &self,
+        name: &str,
+        config: &str,
+        options: &[&str],
+    ) -> Result<Weir, Error> {
         let file = self.folder().join(format!("{name}.toml"));
         fs::write(&file, config)?;
         let admin = free_address()?;
@@ -139,7 +149,8 @@ impl Site {
             .arg("run")
             .arg("-c")
             .arg(&file)
-            .args(["--listen", &admin.to_string()]);
+            .args(["--listen", &admin.to_string()])
+            .args(options);
         let running = self.start(&mut command, name)?;
         Ok(Weir { running, admin })
     }
