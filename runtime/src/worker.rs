@@ -282,8 +282,6 @@ impl<S: Source, K: Sink> Worker<S, K> {
             next: input.offsets.last().map_or(0, |last| last + 1),
             tally: Tally {
                 partition: metrics,
-                records_in: input.len() as u64,
-                bytes_in: input.bytes() as u64,
                 counts: std::mem::take(&mut processed.counts),
                 ..Tally::default()
             },
@@ -292,6 +290,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             letters: verdict.letters,
             halt: None,
         };
+        work.tally.input(&work.input, work.input.len());
         let broken = |it: &&Failed| it.class != Class::Refused;
         let broken = work.processed.failed.iter().filter(broken);
         work.tally.broken = broken
@@ -305,9 +304,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             // What comes before is good, and goes out.
             work.processed.take = Some(before(&work, offset));
             let good = work.input.offsets.partition_point(|&it| it < offset);
-            work.tally.records_in = good as u64;
-            let good: Vec<u32> = (0..good as u32).collect();
-            work.tally.bytes_in = work.input.gather(&good).bytes() as u64;
+            work.tally.input(&work.input, good);
             work.next = offset;
             work.halt = Some(why);
         }
@@ -347,14 +344,6 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }))
     }
 
-    /// Counts what was done with a batch: at once, or with its transaction.
-    fn count(&mut self, tally: Tally, bytes: usize) {
-        match &mut self.transaction {
-            None => self.counters.add(&tally),
-            Some(transaction) => transaction.add(tally, bytes),
-        }
-    }
-
     /// Notes what became of records that were sent.
     fn take_deliveries(&mut self) -> Result<(), TransactionError> {
         let partitions = &mut self.partitions;
@@ -368,17 +357,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
         served.map_err(|why| why.context("serving the producer"))
     }
 
-    /// Counts what has settled.
+    /// Counts what has settled: at once, or with its transaction.
     fn count_settled(&mut self) {
-        for (partition, settled) in self.partitions.take_settled() {
-            let tally = Tally {
-                partition,
-                records_out: settled.records,
-                bytes_out: settled.bytes,
-                newest: settled.newest,
-                ..Tally::default()
-            };
-            self.count(tally, 0);
+        for tally in self.partitions.take_settled() {
+            match &mut self.transaction {
+                None => self.counters.add(&tally),
+                Some(transaction) => transaction.add(tally),
+            }
         }
     }
 

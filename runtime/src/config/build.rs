@@ -21,6 +21,7 @@ use super::{
     Admin, BatchLimit, Config, Delivery, InfluxDb, InfluxDbPlace, Partitioning, Pipeline, Start,
     Surroundings, Tls,
 };
+use crate::metrics;
 
 /// The group's default is this and the pipeline's name.
 const GROUP_PREFIX: &str = "weir-";
@@ -152,6 +153,22 @@ fn build_influxdb(raw: &Raw, problems: &mut Problems) -> Option<InfluxDb> {
                 url.value
             ),
         );
+    }
+    if text_of_url.contains(['@', '?', '#']) {
+        problems.at(
+            url.line,
+            "\"url\" in [influxdb] holds no user and no query; use \"username\" and \"password\", or \"token\"",
+        );
+    }
+    for (key, _) in &raw.tags {
+        let labels = metrics::ALL.iter().flat_map(|it| it.labels);
+        let taken = ["", "time", "instance"].into_iter().chain(labels.copied());
+        if taken.into_iter().any(|it| it == key) {
+            problems.at(
+                raw.line,
+                format!("\"tags\" in [influxdb] has \"{key}\", which is Weir's to set; take another name"),
+            );
+        }
     }
     let place = match (&raw.database, &raw.bucket) {
         (Some(database), None) => {

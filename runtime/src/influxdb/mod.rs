@@ -7,7 +7,7 @@ mod line;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
@@ -23,6 +23,9 @@ use crate::metrics::Metrics;
 
 /// How long one request may take: nobody waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last values are written for.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// The first pause after a failure; it doubles with each further one.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -42,7 +45,7 @@ const SHOWN: usize = 300;
 /// The thread that writes. Dropping it ends it without a last write.
 pub struct Writer {
     stop: mpsc::Sender<()>,
-    thread: JoinHandle<()>,
+    done: mpsc::Receiver<()>,
 }
 
 impl Writer {
@@ -67,18 +70,24 @@ impl Writer {
             failures,
             buffered,
         };
-        let thread = Builder::new()
+        let (ended, done) = mpsc::channel();
+        Builder::new()
             .name("influxdb".into())
-            .spawn(move || work.run(&stopped))
+            .spawn(move || {
+                work.run(&stopped);
+                // Nobody waits any more.
+                let _ = ended.send(());
+            })
             .context("starting the thread that writes to InfluxDB")?;
-        Ok(Writer { stop, thread })
+        Ok(Writer { stop, done })
     }
 
-    /// Writes what there is once more, and ends; waits for that as long as one request may take.
+    /// Writes what there is once more, and ends. Whoever ends the process doesn't wait long for that: an InfluxDB that
+    /// doesn't answer is left alone.
     pub fn finish(self) {
-        // Fails only if the thread is gone.
+        // Both fail only if the thread is gone.
         let _ = self.stop.send(());
-        let _ = self.thread.join();
+        let _ = self.done.recv_timeout(FINISH);
     }
 }
 
@@ -86,7 +95,9 @@ fn agent() -> Agent {
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
+        // A page to log in at isn't a database.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .tls_config(tls.build())
         .build();
     config.into()
@@ -152,8 +163,13 @@ impl Work {
             match stopped.recv_timeout(due.saturating_duration_since(now)) {
                 Ok(()) => {
                     self.take();
-                    self.failing = None;
-                    return self.write();
+                    self.write(Some(now + FINISH));
+                    let left = self.buffer.lines;
+                    if left > 0 {
+                        self.lost.inc_by(left as u64);
+                        warn!("InfluxDB hasn't taken the last {left} points, and they are lost");
+                    }
+                    return;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -165,7 +181,7 @@ impl Work {
                 next = (next + self.config.interval).max(now);
             }
             if self.failing.as_ref().is_none_or(|it| now >= it.retry) {
-                self.write();
+                self.write(None);
             }
         }
     }
@@ -195,10 +211,15 @@ impl Work {
         self.buffered.set(self.buffer.lines as f64);
     }
 
-    /// Writes all that waits, until something fails.
-    fn write(&mut self) {
+    /// Writes all that waits, until something fails or the time is over.
+    fn write(&mut self, until: Option<Instant>) {
         while let Some(batch) = self.buffer.batches.front() {
-            let sent = post(&self.agent, &self.config, &batch.text);
+            let left = until.map(|it| it.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|it| it.is_zero()) {
+                break;
+            }
+            let timeout = left.unwrap_or(TIMEOUT).min(TIMEOUT);
+            let sent = post(&self.agent, &self.config, &batch.text, timeout);
             let count = batch.count as u64;
             match sent {
                 Ok(()) => {
@@ -255,6 +276,16 @@ const FULL: &str = " (the buffer is full)";
 impl Buffer {
     /// Adds lines, and returns how many are lost for it.
     fn push(&mut self, lines: Lines) -> usize {
+        // While they wait, few requests are to be made of many.
+        if let Some(last) = self.batches.back_mut()
+            && last.count + lines.count <= LINES
+        {
+            last.text.push_str(&lines.text);
+            last.count += lines.count;
+            self.bytes += lines.text.len();
+            self.lines += lines.count;
+            return self.shrink();
+        }
         let mut rest = lines.text.as_str();
         let mut left = lines.count;
         while left > 0 {
@@ -272,6 +303,11 @@ impl Buffer {
             });
             (rest, left) = (after, left - count);
         }
+        self.shrink()
+    }
+
+    /// Has the oldest go if it's too much; how many lines are lost for it.
+    fn shrink(&mut self) -> usize {
         let mut lost = 0;
         while self.bytes > MOST_BYTES {
             match self.pop() {
@@ -292,7 +328,7 @@ impl Buffer {
 }
 
 /// Sends lines to the write endpoint of version 1 or 2.
-fn post(agent: &Agent, config: &InfluxDb, lines: &str) -> Result<(), Refused> {
+fn post(agent: &Agent, config: &InfluxDb, lines: &str, timeout: Duration) -> Result<(), Refused> {
     let url = config.url.trim_end_matches('/');
     let mut request = match &config.place {
         InfluxDbPlace::Database { name, .. } => agent
@@ -310,6 +346,9 @@ fn post(agent: &Agent, config: &InfluxDb, lines: &str) -> Result<(), Refused> {
     }
     let sent = request
         .header("content-type", "text/plain; charset=utf-8")
+        .config()
+        .timeout_global(Some(timeout))
+        .build()
         .send(lines);
     let mut response =
         sent.map_err(|why| Refused::Now(Error::new(why).context(format!("{url} doesn't answer"))))?;

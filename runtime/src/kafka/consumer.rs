@@ -93,6 +93,12 @@ impl KafkaSource {
         start: Start,
         waker: &Waker,
     ) -> Result<KafkaSource, Error> {
+        /// librdkafka's default, in milliseconds.
+        const FETCH_WAIT: u64 = 500;
+        let fetch_wait = settings
+            .get("fetch.wait.max.ms")
+            .and_then(|it| it.parse().ok());
+        let fetch_wait = fetch_wait.unwrap_or(FETCH_WAIT);
         let mut settings = settings.clone();
         let interval = statistics::INTERVAL.as_millis();
         settings.push("statistics.interval.ms", interval);
@@ -110,7 +116,7 @@ impl KafkaSource {
             start,
             lookup_timeout: KafkaSource::LOOKUP_TIMEOUT,
             fold: Fold::every(TELL_EVERY),
-            heard: Heard::default(),
+            heard: Heard::new(Duration::from_millis(fetch_wait)),
             denied: None,
         })
     }

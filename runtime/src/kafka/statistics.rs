@@ -12,8 +12,7 @@ use crate::io::{Statistics, TopicPartition};
 /// How often the client says it.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A broker that hasn't answered for so long is told of. An idle fetch is answered after `fetch.wait.max.ms`, half a second
-/// unless it's set.
+/// A broker that hasn't answered for so long is told of, beside the time that it may keep an idle fetch.
 const SILENT: Duration = Duration::from_secs(5);
 
 /// The parts that are read.
@@ -36,9 +35,6 @@ struct Broker {
     /// Microseconds since something was received; -1 if nothing was.
     #[serde(default)]
     rxidle: i64,
-    /// The partitions that it leads.
-    #[serde(default)]
-    toppars: HashMap<String, serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +46,9 @@ struct Topic {
 #[derive(Deserialize)]
 struct Partition {
     partition: i32,
+    /// The number of the broker that it's fetched from; -1 if there's none.
+    #[serde(default)]
+    broker: i32,
     /// "active" while it's fetched.
     #[serde(default)]
     fetch_state: String,
@@ -61,18 +60,31 @@ struct Partition {
 /// What was heard of brokers.
 #[derive(Default)]
 pub(super) struct Heard {
+    /// How long an idle fetch is kept by a broker (`fetch.wait.max.ms`).
+    fetch_wait: Duration,
     /// When each was last seen to answer, or to have nothing to answer.
     brokers: HashMap<i32, Instant>,
 }
 
 impl Heard {
+    /// Of brokers that may keep an idle fetch for so long.
+    pub(super) fn new(fetch_wait: Duration) -> Heard {
+        Heard {
+            fetch_wait,
+            ..Heard::default()
+        }
+    }
+
     /// Takes in what the client says; `None` if that's not what it's known to say.
     pub(super) fn take_in(&mut self, json: &str, now: Instant) -> Option<Statistics> {
         let report: Report = serde_json::from_str(json).ok()?;
-        let mut ends = Vec::new();
+        let (mut ends, mut fetched_from) = (Vec::new(), Vec::new());
         for (name, topic) in report.topics {
             let name: Arc<str> = name.into();
             for it in topic.partitions.into_values() {
+                if it.fetch_state == "active" {
+                    fetched_from.push(it.broker);
+                }
                 if let ("active", Ok(end)) = (&*it.fetch_state, u64::try_from(it.ls_offset)) {
                     let id = TopicPartition {
                         topic: name.clone(),
@@ -83,21 +95,23 @@ impl Heard {
             }
         }
         let mut silent: Option<(String, Duration)> = None;
+        // The client isn't even connected to others.
         let leaders = report.brokers.into_values();
-        // Those without a number are where the client began.
         let leaders: Vec<Broker> = leaders
-            .filter(|it| it.nodeid >= 0 && !it.toppars.is_empty())
+            .filter(|it| it.nodeid >= 0 && fetched_from.contains(&it.nodeid))
             .collect();
         self.brokers
             .retain(|id, _| leaders.iter().any(|it| it.nodeid == *id));
         for it in leaders {
             let heard = self.brokers.entry(it.nodeid).or_insert(now);
             let idle = Duration::from_micros(u64::try_from(it.rxidle).unwrap_or(u64::MAX));
-            if it.state == "UP" && (it.waitresp_cnt == 0 || idle < 2 * INTERVAL) {
+            if it.state == "UP" && (it.waitresp_cnt == 0 || idle < 2 * INTERVAL + self.fetch_wait) {
                 *heard = now;
             }
             let time = now.saturating_duration_since(*heard);
-            if time >= SILENT && silent.as_ref().is_none_or(|(_, most)| time > *most) {
+            if time >= SILENT + self.fetch_wait
+                && silent.as_ref().is_none_or(|(_, most)| time > *most)
+            {
                 silent = Some((it.name, time));
             }
         }
@@ -113,12 +127,13 @@ mod tests {
         format!(
             r#"{{"name":"x","brokers":{{
                 "b:9092/bootstrap":{{"name":"b:9092/bootstrap","nodeid":-1,"state":"DOWN","toppars":{{}}}},
+                "b:9093/2":{{"name":"b:9093/2","nodeid":2,"state":"INIT","toppars":{{"in-1":{{"topic":"in","partition":1}}}}}},
                 "b:9092/1":{{"name":"b:9092/1","nodeid":1,"state":"{state}","waitresp_cnt":{waiting},"rxidle":{idle},
                     "toppars":{{"in-0":{{"topic":"in","partition":0}}}}}}}},
               "topics":{{"in":{{"topic":"in","partitions":{{
-                "0":{{"partition":0,"fetch_state":"active","ls_offset":42}},
-                "1":{{"partition":1,"fetch_state":"none","ls_offset":7}},
-                "2":{{"partition":2,"fetch_state":"active","ls_offset":-1001}},
+                "0":{{"partition":0,"broker":1,"fetch_state":"active","ls_offset":42}},
+                "1":{{"partition":1,"broker":2,"fetch_state":"none","ls_offset":7}},
+                "2":{{"partition":2,"broker":1,"fetch_state":"active","ls_offset":-1001}},
                 "-1":{{"partition":-1,"fetch_state":"none","ls_offset":-1001}}}}}}}}}}"#
         )
     }

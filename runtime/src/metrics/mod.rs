@@ -158,10 +158,10 @@ impl Metrics {
         let now = Utc::now().timestamp_millis();
         let live = self.live();
         for ((pipeline, id), partition) in &live.partitions {
-            if let Some(newest) = partition.newest() {
-                let number = id.partition.to_string();
-                let age = self.gauge(&RECORD_AGE, &[pipeline, &id.topic, &number]);
-                age.set((now - newest).max(0) as f64 / 1e3);
+            let number = id.partition.to_string();
+            for (family, value) in partition.gauges(now) {
+                self.gauge(family, &[pipeline, &id.topic, &number])
+                    .set(value);
             }
         }
         for (name, (status, shared)) in &live.pipelines {
@@ -262,6 +262,7 @@ impl Metrics {
     pub fn watch(&self, name: &str, status: &Arc<status::Pipeline>, shared: Arc<Shared>) {
         self.counter(&WORKER_RESTARTS, &[name]);
         self.histogram(&SWAP_PAUSE, &[name]);
+        self.gauge(&PARTITIONS_ASSIGNED, &[name]).set(0.0);
         let mut live = self.live();
         live.pipelines
             .insert(name.to_string(), (status.clone(), shared));
@@ -270,7 +271,12 @@ impl Metrics {
     /// A pipeline isn't there any more.
     pub fn forget_pipeline(&self, name: &str) {
         self.live().pipelines.remove(name);
-        for family in [&PIPELINE_UP, &PIPELINE_READY, &PIPELINE_PAUSED] {
+        for family in [
+            &PIPELINE_UP,
+            &PIPELINE_READY,
+            &PIPELINE_PAUSED,
+            &PARTITIONS_ASSIGNED,
+        ] {
             self.remove(family, &[name]);
         }
     }
@@ -294,6 +300,8 @@ impl Metrics {
                 true => {
                     let gauge = self.gauge(&GUEST_MEMORY, &memory);
                     live.memory.push((gauge, version.clone()));
+                    drop(live);
+                    self.keep_version(pipeline, version);
                 }
                 false => self.remove(&GUEST_MEMORY, &memory),
             }

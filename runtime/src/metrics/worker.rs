@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use prometheus::{Gauge, Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter};
 
 use super::{
-    BATCH_DURATION, BYTES_IN, BYTES_OUT, COMMIT_DURATION, COMMITS, IN_FLIGHT, LAG, LIMIT_HITS,
-    LOG_LINES, LOG_LINES_DROPPED, Metrics, PARTITIONS_ASSIGNED, PROBATIONS_FAILED, REBALANCES,
-    RECORD_AGE, RECORD_DURATION, RECORDS_BROKEN, RECORDS_DEAD_LETTERED, RECORDS_DROPPED,
-    RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED, RECORDS_SKIPPED, ROLLBACKS, SWAPS,
+    BATCH_DURATION, BYTES_IN, BYTES_OUT, COMMIT_DURATION, COMMITS, Family, IN_FLIGHT, LAG,
+    LIMIT_HITS, LOG_LINES, LOG_LINES_DROPPED, Metrics, PARTITIONS_ASSIGNED, PROBATIONS_FAILED,
+    REBALANCES, RECORD_AGE, RECORD_DURATION, RECORDS_BROKEN, RECORDS_DEAD_LETTERED,
+    RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED, RECORDS_SKIPPED, ROLLBACKS, SWAPS,
     TRANSACTION_DURATION, TRANSACTIONS, TRANSFORM_BATCHES, TRANSFORM_IN, TRANSFORM_OUT,
 };
 use crate::chain::{Chain, Count, Version};
 use crate::guest::{Fault, Limit};
 use crate::io::TopicPartition;
 use crate::letter::Class;
+use crate::record::Batch;
 
 /// What a worker counts. Counters of the same labels are the same counter, whoever asks for them.
 #[derive(Clone)]
@@ -70,6 +71,19 @@ pub struct Tally {
     pub broken: Vec<(usize, bool, Class)>,
 }
 
+impl Tally {
+    /// Has it be about the first `count` records of a batch.
+    pub fn input(&mut self, batch: &Batch, count: usize) {
+        let bytes = match count == batch.len() {
+            true => batch.bytes(),
+            false => batch.gather(&(0..count as u32).collect::<Vec<_>>()).bytes(),
+        };
+        let timestamps = batch.timestamps.iter().take(count).copied();
+        (self.records_in, self.bytes_in) = (count as u64, bytes as u64);
+        self.newest = timestamps.filter(|&it| it >= 0).max();
+    }
+}
+
 /// What's counted of an input partition that a worker has.
 #[derive(Debug)]
 pub struct Partition {
@@ -77,9 +91,9 @@ pub struct Partition {
     bytes_in: IntCounter,
     records_out: IntCounter,
     bytes_out: IntCounter,
-    lag: Gauge,
-    in_flight: Gauge,
-    /// [`NEVER`] before the first.
+    /// [`NEVER`] before it's known, as are those that follow.
+    lag: AtomicI64,
+    in_flight: AtomicI64,
     newest: AtomicI64,
 }
 
@@ -190,8 +204,8 @@ impl Counters {
             bytes_in: self.metrics.counter(&BYTES_IN, &labels),
             records_out: self.metrics.counter(&RECORDS_OUT, &labels),
             bytes_out: self.metrics.counter(&BYTES_OUT, &labels),
-            lag: self.metrics.gauge(&LAG, &labels),
-            in_flight: self.metrics.gauge(&IN_FLIGHT, &labels),
+            lag: AtomicI64::new(NEVER),
+            in_flight: AtomicI64::new(0),
             newest: AtomicI64::new(NEVER),
         });
         let key = (self.pipeline.clone(), id.clone());
@@ -213,15 +227,13 @@ impl Counters {
             .is_some_and(|it| Arc::ptr_eq(it, partition));
         if is_ours {
             live.partitions.remove(&key);
-        }
-        drop(live);
-        if is_ours {
             let number = id.partition.to_string();
             for family in [&LAG, &RECORD_AGE, &IN_FLIGHT] {
                 self.metrics
                     .remove(family, &[&self.pipeline, &id.topic, &number]);
             }
         }
+        drop(live);
         self.count_partitions();
     }
 
@@ -245,18 +257,27 @@ impl Counters {
 impl Partition {
     /// Sets how many records can be read and aren't done with, and what was read and isn't settled.
     pub fn set(&self, lag: Option<u64>, in_flight: usize) {
+        let known = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
         if let Some(lag) = lag {
-            self.lag.set(lag as f64);
+            self.lag.store(known(lag), Ordering::Relaxed);
         }
-        self.in_flight.set(in_flight as f64);
+        self.in_flight
+            .store(known(in_flight as u64), Ordering::Relaxed);
     }
 
-    /// The newest timestamp of records that are done with, if there was one, in milliseconds.
-    pub(super) fn newest(&self) -> Option<i64> {
-        match self.newest.load(Ordering::Relaxed) {
-            NEVER => None,
-            newest => Some(newest),
-        }
+    /// What it's like at a moment, in milliseconds since 1970-01-01T00:00:00Z, as far as it's known: each family and its
+    /// value.
+    pub(super) fn gauges(&self, now: i64) -> impl Iterator<Item = (&'static Family, f64)> {
+        let known = |it: &AtomicI64| Some(it.load(Ordering::Relaxed)).filter(|it| *it != NEVER);
+        let age = known(&self.newest).map(|newest| (now - newest).max(0) as f64 / 1e3);
+        let gauges = [
+            (&LAG, known(&self.lag).map(|it| it as f64)),
+            (&IN_FLIGHT, known(&self.in_flight).map(|it| it as f64)),
+            (&RECORD_AGE, age),
+        ];
+        gauges
+            .into_iter()
+            .filter_map(|(family, value)| Some((family, value?)))
     }
 
     fn add(&self, tally: &Tally) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::held::Held;
 use crate::chain::IdKeys;
 use crate::io::{ReadLimit, TopicPartition, Undelivered};
-use crate::metrics;
+use crate::metrics::{self, Tally};
 use crate::record::Batch;
 
 /// A partition that this worker has.
@@ -45,32 +45,12 @@ pub(super) struct Partition {
     pub(super) failures: u32,
     /// Nothing is read before this.
     pub(super) pause: Option<Instant>,
-    /// What has settled and was not asked for yet.
-    pub(super) settled: Settled,
+    /// Of what has settled and was not asked for yet.
+    pub(super) settled: Vec<Tally>,
     /// What is counted of it.
     pub(super) metrics: Option<Arc<metrics::Partition>>,
     /// The offset after the last record that can be read, as far as it's known.
     pub(super) readable: Option<u64>,
-}
-
-/// What has settled of a partition.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Settled {
-    /// Records that reached the outputs.
-    pub(super) records: u64,
-    /// Their bytes.
-    pub(super) bytes: u64,
-    /// The newest timestamp of input records.
-    pub(super) newest: Option<i64>,
-}
-
-impl Settled {
-    pub(super) fn add(&mut self, batch: &InFlight) {
-        let (records, bytes) = batch.sent;
-        self.records += records;
-        self.bytes += bytes;
-        self.newest = self.newest.max(batch.sending.newest);
-    }
 }
 
 /// librdkafka fails a whole set of records for one that the broker refuses. So they're sent again in smaller batches, each
@@ -97,8 +77,6 @@ pub(super) struct Sending {
     pub(super) letters: usize,
     /// What it takes of the window.
     pub(super) bytes: usize,
-    /// The newest timestamp of its input records, if they have any.
-    pub(super) newest: Option<i64>,
 }
 
 /// A batch that was sent.
@@ -106,8 +84,8 @@ pub(super) struct InFlight {
     pub(super) sending: Sending,
     /// Records that have not come back.
     pub(super) pending: usize,
-    /// Records for the outputs that were handed over, and their bytes.
-    pub(super) sent: (u64, u64),
+    /// What is counted once it has settled.
+    pub(super) tally: Tally,
     pub(super) failed: bool,
     /// Why the broker doesn't take one of its records.
     pub(super) refused: Option<String>,
@@ -153,7 +131,7 @@ impl Partition {
             failed: None,
             failures: 0,
             pause: None,
-            settled: Settled::default(),
+            settled: Vec::new(),
             metrics: None,
             readable: None,
         }
@@ -243,10 +221,14 @@ impl Partition {
     /// Lets the oldest batches go that are wholly delivered; returns their bytes, and the records that came out.
     pub(super) fn advance(&mut self) -> usize {
         let mut bytes = 0;
-        while let Some(batch) = self.ring.front().filter(|it| it.pending == 0 && !it.failed) {
+        while let Some(batch) = self
+            .ring
+            .front_mut()
+            .filter(|it| it.pending == 0 && !it.failed)
+        {
             self.watermark = batch.sending.next;
             bytes += batch.sending.bytes;
-            self.settled.add(batch);
+            self.settled.push(std::mem::take(&mut batch.tally));
             self.base = self.base.wrapping_add(1);
             self.ring.pop_front();
             self.failures = 0;

@@ -6,9 +6,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::partition::{InFlight, Partition, Sending, Settled, back_off};
+use super::partition::{InFlight, Partition, Sending, back_off};
 use crate::io::{TopicPartition, Undelivered};
-use crate::metrics;
+use crate::metrics::{self, Tally};
 
 /// The partitions of a worker, each in a slot that its deliveries find it by.
 #[derive(Default)]
@@ -117,7 +117,8 @@ impl Partitions {
     }
 
     /// Notes a batch on its way; its deliveries carry the tag that's returned.
-    pub(super) fn begin(&mut self, slot: u32, sending: Sending) -> u64 {
+    /// `tally` is counted once it has settled.
+    pub(super) fn begin(&mut self, slot: u32, sending: Sending, tally: Tally) -> u64 {
         let alone = !self.in_flight(None);
         let Some(partition) = self.slots.get_mut(slot as usize).and_then(Slot::get_mut) else {
             return u64::MAX;
@@ -126,7 +127,7 @@ impl Partitions {
         partition.ring.push_back(InFlight {
             sending,
             pending: sending.outputs + sending.letters,
-            sent: (0, 0),
+            tally,
             failed: false,
             refused: None,
             alone: alone && partition.cautious.is_some(),
@@ -136,12 +137,10 @@ impl Partitions {
         u64::from(slot) << 32 | u64::from(sequence)
     }
 
-    /// Notes records for the outputs of a batch that were handed over, and their bytes.
-    pub(super) fn sent(&mut self, tag: u64, sent: (u64, u64)) {
-        let batch = self.get_mut((tag >> 32) as u32);
-        if let Some(batch) = batch.and_then(|it| it.at(tag as u32)) {
-            batch.sent = sent;
-        }
+    /// What is counted of a batch that has not settled.
+    pub(super) fn tally(&mut self, tag: u64) -> Option<&mut Tally> {
+        let partition = self.get_mut((tag >> 32) as u32)?;
+        Some(&mut partition.at(tag as u32)?.tally)
     }
 
     /// Takes back what was noted of a batch whose last `unsent` records can't be sent: it ends before `offset`.
@@ -269,7 +268,7 @@ impl Partitions {
     pub(super) fn roll_back(&mut self, pause: Option<Duration>) -> Vec<(TopicPartition, u64)> {
         let mut again = Vec::new();
         for partition in self.slots.iter_mut().filter_map(Slot::get_mut) {
-            partition.settled = Settled::default();
+            partition.settled.clear();
             if partition.read == Some(partition.restart) && partition.end() == partition.restart {
                 continue;
             }
@@ -286,9 +285,9 @@ impl Partitions {
     /// Notes that all that's in flight arrived, whether that was heard of or not.
     pub(super) fn settle_all(&mut self) {
         for partition in self.slots.iter_mut().filter_map(Slot::get_mut) {
-            for batch in &partition.ring {
-                partition.settled.add(batch);
-            }
+            let tallies = partition.ring.iter_mut();
+            let tallies = tallies.map(|it| std::mem::take(&mut it.tally));
+            partition.settled.extend(tallies);
         }
     }
 
@@ -319,12 +318,10 @@ impl Partitions {
             .any(|it| !it.ring.is_empty() && ids.is_none_or(|ids| ids.contains(&it.id)))
     }
 
-    /// What has settled since this was asked last.
-    pub(super) fn take_settled(&mut self) -> Vec<(Option<Arc<metrics::Partition>>, Settled)> {
+    /// Of what has settled since this was asked last.
+    pub(super) fn take_settled(&mut self) -> Vec<Tally> {
         let partitions = self.slots.iter_mut().filter_map(Slot::get_mut);
-        let news = partitions.filter(|it| it.settled != Settled::default());
-        let taken = news.map(|it| (it.metrics.clone(), std::mem::take(&mut it.settled)));
-        taken.collect()
+        partitions.flat_map(|it| it.settled.drain(..)).collect()
     }
 
     /// When the first pause ends.

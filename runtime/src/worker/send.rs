@@ -67,11 +67,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
             outputs,
             letters: letters.len(),
             bytes,
-            newest: input.timestamps.iter().copied().filter(|&it| it >= 0).max(),
         };
         if first < next {
-            let tag = self.partitions.begin(slot, sending);
-            self.count(tally, bytes);
+            let tag = self.partitions.begin(slot, sending, tally);
+            if let Some(transaction) = &mut self.transaction {
+                transaction.add_bytes(bytes);
+            }
             let going = Going {
                 slot,
                 tag,
@@ -82,10 +83,22 @@ impl<S: Source, K: Sink> Worker<S, K> {
             };
             let (mut left, mut sent) = (outputs + letters.len(), (0, 0));
             let handed = self.send_all(&going, &mut left, &mut sent);
-            self.partitions.sent(tag, sent);
+            if let Some(tally) = self.partitions.tally(tag) {
+                (tally.records_out, tally.bytes_out) = sent;
+            }
             if let Err((offset, unsent)) = handed {
+                // If it's cut there, that's what it was.
+                if let Some(tally) = self.partitions.tally(tag) {
+                    tally.input(&input, input.offsets.partition_point(|&it| it < offset));
+                }
                 return self.unsent(tag, offset, left, unsent);
             }
+        } else {
+            // The first record is what it stops at: what it did is told, and comes again.
+            self.counters.add(&Tally {
+                broken: tally.broken,
+                ..Tally::default()
+            });
         }
         match halt {
             Some(why) => Err(End::Halted(why)),
@@ -174,11 +187,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
         for failed in &verdict.letters {
             self.send_letter(slot, input, failed, tag)?;
-            let tally = Tally {
-                letters: vec![(failed.step.map(|it| (it, failed.canary)), failed.class)],
-                ..Tally::default()
-            };
-            self.count(tally, 0);
+            let letter = (failed.step.map(|it| (it, failed.canary)), failed.class);
+            if let Some(tally) = self.partitions.tally(tag) {
+                tally.letters.push(letter);
+            }
         }
         Ok(())
     }

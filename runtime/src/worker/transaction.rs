@@ -44,8 +44,11 @@ impl Transaction {
         self.bytes
     }
 
-    pub(super) fn add(&mut self, tally: Tally, bytes: usize) {
+    pub(super) fn add_bytes(&mut self, bytes: usize) {
         self.bytes += bytes;
+    }
+
+    pub(super) fn add(&mut self, tally: Tally) {
         self.tallies.push(tally);
     }
 
@@ -72,6 +75,9 @@ impl Transaction {
 
 /// How long one step of a transaction is waited for before the worker looks whether it's told to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Brokers that don't answer for so long are told of.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// How long an abort may take of a worker that leaves: readers wait for the transaction's end, at most for its timeout.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -150,6 +156,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
             if self.is_out_of_time() {
                 return Err(End::Stopped);
             }
+            self.waits(asked, "a commit");
         }
         self.counters.commit(asked.elapsed(), true);
         self.partitions.committed(&offsets);
@@ -160,6 +167,24 @@ impl<S: Source, K: Sink> Worker<S, K> {
             Ok(()) => Ok(()),
             Err(why) => self.recover(why),
         }
+    }
+
+    /// Says that the brokers don't answer, if that takes its time.
+    fn waits(&mut self, since: Instant, what: &str) {
+        let time = since.elapsed();
+        if time < SLOW {
+            return;
+        }
+        let why = format!(
+            "the brokers haven't answered {what} for {:.0} s",
+            time.as_secs_f64()
+        );
+        if !self.silent {
+            let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
+            warn!(pipeline, worker, "{why}");
+        }
+        self.silent = true;
+        self.control.set_silence(Some(why));
     }
 
     /// Counts what was in the transaction, which was committed.
@@ -214,7 +239,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if !begun {
             return self.replace(cause);
         }
+        let asked = Instant::now();
         loop {
+            self.waits(asked, "an abort");
             match self.sink.abort(PATIENCE) {
                 Ok(Progress::Done) => break,
                 Ok(Progress::Pending) if self.is_out_of_time() => {
@@ -313,6 +340,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if self.transaction.as_ref().is_some_and(|it| it.begun) {
             // If it fails, the brokers do it once its time is over.
             let _ = self.sink.abort(LAST_PATIENCE);
+            self.counters.transactions_aborted.inc();
         }
         committed
     }

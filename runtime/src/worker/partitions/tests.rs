@@ -207,9 +207,8 @@ impl World {
                 outputs,
                 letters,
                 bytes: 10,
-                newest: None,
             };
-            let tag = self.partitions.begin(model.slot, sending);
+            let tag = self.partitions.begin(model.slot, sending, Tally::default());
             let batch = model.batches.len();
             model.batches.push(Sent {
                 first: sending.first,
