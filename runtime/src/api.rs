@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::chain::Unit;
 use crate::deploy::{Done, TransformView};
 use crate::guest::Digest;
 
 /// A transform of a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
 pub struct Target {
     /// The pipeline's name.
     pub pipeline: String,
@@ -40,18 +41,19 @@ pub struct NewVersion {
 }
 
 /// What goes beside a module that is the whole body.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct VersionQuery {
     /// The config, as JSON text.
     pub config: Option<String>,
-    /// As in [`NewVersion`].
+    /// What is done with it; `active` if nothing is said.
     pub mode: Option<Mode>,
-    /// As in [`NewVersion`].
+    /// A canary's share in percent, from 0.01 to 99.99.
     pub percent: Option<f64>,
-    /// As in [`NewVersion`].
+    /// What it's a share of; keys if nothing is said.
     pub unit: Option<Unit>,
-    /// As in [`NewVersion`].
+    /// What is new, for people.
     pub note: Option<String>,
 }
 

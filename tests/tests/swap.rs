@@ -385,6 +385,44 @@ fn a_canary_has_its_share_of_the_keys_and_the_same_after_a_restart() {
 }
 
 #[test]
+fn a_swap_is_of_one_process_and_waits_for_its_probation() {
+    let lines = "probation = { for = \"1s\", max_refused = 1.0 }\non_refused = \"skip\"";
+    let (input, output, pipeline) = filtering("p", lines);
+    let scratch = Scratch::new();
+    let text = config(&[&pipeline]);
+    let mut weir = Weir::start(&scratch, &text);
+    weir.wait_ready();
+    let mut other = Weir::start_with(&scratch, &text, &["--instance", "other"]);
+    other.wait_ready();
+    let admin = format!("http://{}", weir.admin().unwrap());
+    let swap = |keep: &str| {
+        let config = json!({ "keep": keep }).to_string();
+        let arguments = [
+            "swap", "p/even", "--config", &config, "--wait", "--admin", &admin,
+        ];
+        let finished = Weir::command(&scratch, MINUTE, &arguments);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        finished.stdout
+    };
+    let said = swap("n > 1");
+    assert!(said.contains("p/even: version 2 stays"), "{said}");
+    let alone = "that's this process alone";
+    assert!(
+        said.contains(alone) && said.contains("has 2 members"),
+        "{said}"
+    );
+    assert_eq!(other.terminate(), Some(0));
+    weir.wait_until("the group is this process's alone", MINUTE, |weir| {
+        let assigned = weir.counter("weir_partitions_assigned", &[]);
+        (assigned == input.partitions() as u64).then_some(())
+    });
+    let said = swap("n > 2");
+    assert!(!said.contains(alone), "{said}");
+    assert!(output.is_empty());
+    assert_eq!(weir.terminate(), Some(0));
+}
+
+#[test]
 fn of_two_swaps_at_once_one_wins_and_the_other_is_told() {
     let site = filtering("p", "");
     let scratch = Scratch::new();
@@ -656,6 +694,19 @@ fn who_may_change_things() {
     ] {
         assert!(paths.contains_key(path), "{paths:?}");
     }
+    let parameters =
+        paths["/v1/pipelines/{pipeline}/transforms/{transform}/versions"]["post"]["parameters"]
+            .as_array()
+            .unwrap();
+    let named = |name: &str| parameters.iter().any(|it| it["name"] == name);
+    assert!(
+        ["pipeline", "config", "mode", "percent"]
+            .into_iter()
+            .all(named),
+        "{parameters:?}"
+    );
+    let scheme = &document["components"]["securitySchemes"]["token"]["scheme"];
+    assert_eq!(scheme, "bearer");
     let wrong = ask(&weir, "POST", &format!("{path}?percent=x"), &wasm, b"");
     let problem: Value = serde_json::from_str(&wrong.body).expect("problem details");
     assert_eq!((wrong.status, &problem["status"]), (400, &json!(400)));

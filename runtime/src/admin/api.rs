@@ -11,7 +11,8 @@ use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -34,11 +35,26 @@ pub(super) struct Subject {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Weir's admin API",
-    description = "What a running Weir runs, and how that changes. It's about this one process: others of the same group have their own."
-))]
+#[openapi(
+    info(
+        title = "Weir's admin API",
+        description = "What a running Weir runs, and how that changes. It's about this one process: others of the same group have their own."
+    ),
+    modifiers(&Token),
+    security((), ("token" = []))
+)]
 struct Document;
+
+/// `[admin] token`, if there's one.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", bearer);
+    }
+}
 
 /// The API's routes, and the document about them at `/v1/openapi.json`.
 pub(super) fn router(subject: Subject, guarded: Guard) -> axum::Router {
@@ -97,6 +113,7 @@ async fn versions(
 /// The body is JSON, or the module itself with the rest in the query. Answers once the workers have it, or with the reason
 /// why all is as it was.
 #[utoipa::path(post, path = "/v1/pipelines/{pipeline}/transforms/{transform}/versions",
+    params(Target, VersionQuery),
     request_body(content(
         (NewVersion = "application/json"),
         (Vec<u8> = "application/wasm"),

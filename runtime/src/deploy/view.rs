@@ -126,13 +126,21 @@ impl Transform {
         TransformView {
             transform: self.config.name.clone(),
             active: view(&self.active, since),
-            trial: tried
-                .zip(trial)
-                .map(|((version, report), trial)| TrialView {
-                    version: view(version, Some(trial.since)),
+            trial: tried.zip(trial).map(|((version, report), trial)| {
+                let mut version = view(version, Some(trial.since));
+                // No worker counts what a shadow does.
+                if let Some(report) = &report {
+                    version.records = report.counts.records;
+                    version.refused = report.counts.refused_by_tried;
+                    version.broken = report.counts.broken_by_tried;
+                    version.ns_per_record = report.tried_ns_per_record.unwrap_or(0) as f64;
+                }
+                TrialView {
+                    version,
                     kind: trial.kind,
                     report,
-                }),
+                }
+            }),
             probation_until: self.probation.as_ref().map(|it| it.until),
         }
     }

@@ -100,6 +100,18 @@ fn found(view: &TransformView, report: &Report, in_full: bool) -> Result<()> {
         text::count(report.counts.different),
         text::count(report.dropped_batches),
     ))?;
+    if report.counts.uncompared > 0 {
+        say(format_args!(
+            "    {} more records weren't compared: a version broke on their batches",
+            text::count(report.counts.uncompared)
+        ))?;
+    }
+    if let Some(fault) = &report.last_fault {
+        say(format_args!("    it broke last: {fault}"))?;
+    }
+    if let Some(why) = &report.ended {
+        say(format_args!("    it compares no more: {why}"))?;
+    }
     if !in_full {
         return Ok(());
     }
