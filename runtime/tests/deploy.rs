@@ -528,7 +528,8 @@ fn a_version_past_its_probation_s_bounds_goes_by_itself() {
         why.contains("it broke") && why.contains("max_broken allows 0"),
         "{why}"
     );
-    assert_eq!(site.metrics.sum("weir_probations_failed_total", &[]), 1);
+    let broken = [("reason", "broken")];
+    assert_eq!(site.metrics.sum("weir_probations_failed_total", &broken), 1);
     // The old one goes on where the new one ended, and counts are those of each.
     let state = worker.kafka.until("as it was", |_| true).sent.len();
     assert_eq!(state, 2);

@@ -9,6 +9,7 @@ use tracing::{error, info};
 use super::{Deployment, Refused, now};
 use crate::chain::{Sight, Version};
 use crate::config::Probation;
+use crate::metrics::Reason;
 use crate::store::{By, Cause, Proving};
 
 /// A version on probation.
@@ -88,8 +89,8 @@ impl Standing {
         }
     }
 
-    /// Why the version must go, if it must.
-    fn failing(&self, seen: Sight) -> Option<String> {
+    /// Why the version must go, if it must: for the metric, and for people.
+    fn failing(&self, seen: Sight) -> Option<(Reason, String)> {
         let seen = seen.since(self.start);
         let Probation {
             max_refused,
@@ -98,10 +99,11 @@ impl Standing {
             ..
         } = self.bounds;
         if seen.faults > max_broken {
-            return Some(format!(
+            let why = format!(
                 "it broke {} times, and max_broken allows {max_broken}",
                 seen.faults
-            ));
+            );
+            return Some((Reason::Broken, why));
         }
         // Of the one before too little is known to be compared with.
         if self.baseline.records < ENOUGH {
@@ -113,20 +115,22 @@ impl Standing {
             self.baseline.refused_share(),
         );
         if share > before + max_refused {
-            return Some(format!(
+            let why = format!(
                 "it refused {} of {} records, a share of {share:.4}; version {} refused {before:.4}, and max_refused allows {max_refused} more",
                 seen.refused, seen.records, self.before
-            ));
+            );
+            return Some((Reason::Refused, why));
         }
         if seen.records < ENOUGH {
             return None;
         }
         let (took, before) = (seen.nanos_per_record(), self.baseline.nanos_per_record());
         (took > before * max_latency).then(|| {
-            format!(
+            let why = format!(
                 "it takes {took:.0} ns a record; version {} took {before:.0}, and max_latency allows {max_latency} times as long",
                 self.before
-            )
+            );
+            (Reason::Latency, why)
         })
     }
 }
@@ -148,13 +152,13 @@ impl Deployment {
                     Verdict::Failed {
                         version,
                         before,
-                        why,
+                        why: (reason, why),
                     } => {
                         error!(
                             pipeline = self.pipeline,
                             transform, version, "rolling back, since on probation {why}"
                         );
-                        match self.give_back(&transform, before, why).await {
+                        match self.give_back(&transform, before, reason, why).await {
                             Ok(()) => {}
                             // It's looked at again once that's done.
                             Err(Refused::Busy(_)) => {}
@@ -172,11 +176,13 @@ impl Deployment {
         self: &Arc<Self>,
         transform: &str,
         before: Option<u64>,
+        reason: Reason,
         why: String,
     ) -> Result<(), Refused> {
         let by = By::from(Cause::Probation);
         self.roll_back(transform, before, by, Some(why)).await?;
-        self.metrics.probation_failed(&self.pipeline, transform);
+        self.metrics
+            .probation_failed(&self.pipeline, transform, reason);
         Ok(())
     }
 
@@ -204,7 +210,9 @@ impl Deployment {
             );
             tokio::spawn(async move {
                 // What is refused is in the log; the next worker that can't go on asks again.
-                let _ = this.give_back(&transform, before, why).await;
+                let _ = this
+                    .give_back(&transform, before, Reason::Stopped, why)
+                    .await;
             });
         }
         any
@@ -259,7 +267,7 @@ enum Verdict {
     Failed {
         version: u64,
         before: Option<u64>,
-        why: String,
+        why: (Reason, String),
     },
 }
 
@@ -304,7 +312,7 @@ mod tests {
             (sight(10_000, 201, 0, 100), "refused 201 of 10000"),
             (sight(10_000, 0, 0, 301), "301 ns"),
         ] {
-            let said = it.failing(seen).unwrap_or_default();
+            let (_, said) = it.failing(seen).unwrap();
             assert!(said.contains(why), "{said}");
         }
     }

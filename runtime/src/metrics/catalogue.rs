@@ -33,6 +33,39 @@ pub enum Unit {
     Flag,
 }
 
+/// Why a version was rolled back by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It broke more often than `max_broken` allows.
+    Broken,
+    /// It refused more than `max_refused` allows.
+    Refused,
+    /// It took longer than `max_latency` allows.
+    Latency,
+    /// The pipeline stopped.
+    Stopped,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 4] = [
+        Reason::Broken,
+        Reason::Refused,
+        Reason::Latency,
+        Reason::Stopped,
+    ];
+
+    /// As it stands in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Broken => "broken",
+            Reason::Refused => "refused",
+            Reason::Latency => "latency",
+            Reason::Stopped => "stopped",
+        }
+    }
+}
+
 /// How a metric counts or measures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -170,8 +203,8 @@ families! {
         "Changes of a transform's version, by result: made or refused.";
     ROLLBACKS = "weir_rollbacks_total", Count, Counter, TRANSFORM,
         "Changes of a transform's version that went back to an earlier one, or ended a canary.";
-    PROBATIONS_FAILED = "weir_probations_failed_total", Count, Counter, TRANSFORM,
-        "Versions that were rolled back by themselves, since they were past a bound of their probation or stopped the pipeline.";
+    PROBATIONS_FAILED = "weir_probations_failed_total", Count, Counter, &["pipeline", "transform", "reason"],
+        "Versions that were rolled back by themselves, by reason: broken, refused or latency for the bound of their probation, or stopped for the pipeline.";
     GUEST_START = "weir_guest_start_duration_seconds", Seconds, Histogram(WAITS), TRANSFORM,
         "How long it took to start a guest, and to try it where it's a new version's.";
     COMPILATIONS = "weir_compilations_total", Count, Counter, &[],

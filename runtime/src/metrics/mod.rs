@@ -242,8 +242,8 @@ impl Metrics {
     }
 
     /// A version was rolled back by itself.
-    pub fn probation_failed(&self, pipeline: &str, transform: &str) {
-        self.counter(&PROBATIONS_FAILED, &[pipeline, transform])
+    pub fn probation_failed(&self, pipeline: &str, transform: &str, reason: Reason) {
+        self.counter(&PROBATIONS_FAILED, &[pipeline, transform, reason.as_str()])
             .inc();
     }
 

@@ -10,8 +10,8 @@ use super::{
     BATCH_DURATION, BYTES_IN, BYTES_OUT, COMMIT_DURATION, COMMITS, Family, IN_FLIGHT, LAG,
     LIMIT_HITS, LOG_LINES, LOG_LINES_DROPPED, Metrics, PARTITIONS_ASSIGNED, PROBATIONS_FAILED,
     REBALANCES, RECORD_AGE, RECORD_DURATION, RECORDS_BROKEN, RECORDS_DEAD_LETTERED,
-    RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED, RECORDS_SKIPPED, ROLLBACKS, SWAPS,
-    TRANSACTION_DURATION, TRANSACTIONS, TRANSFORM_BATCHES, TRANSFORM_IN, TRANSFORM_OUT,
+    RECORDS_DROPPED, RECORDS_IN, RECORDS_OUT, RECORDS_REFUSED, RECORDS_SKIPPED, ROLLBACKS, Reason,
+    SWAPS, TRANSACTION_DURATION, TRANSACTIONS, TRANSFORM_BATCHES, TRANSFORM_IN, TRANSFORM_OUT,
 };
 use crate::chain::{Chain, Count, Version};
 use crate::guest::{Fault, Limit};
@@ -321,7 +321,9 @@ impl OfVersion {
             metrics.counter(&SWAPS, &[pipeline, transform, result]);
         }
         metrics.counter(&ROLLBACKS, &labels[..2]);
-        metrics.counter(&PROBATIONS_FAILED, &labels[..2]);
+        for reason in Reason::ALL {
+            metrics.counter(&PROBATIONS_FAILED, &[pipeline, transform, reason.as_str()]);
+        }
         let broken = |class: Class| {
             let labels = [pipeline, transform, &number, &class.to_string()];
             (class, metrics.counter(&RECORDS_BROKEN, &labels))
