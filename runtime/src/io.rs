@@ -1,6 +1,7 @@
 //! Where a worker's records come from and go to. Two implementations each: Kafka's (`kafka/`), and the fakes of the
 //! tests, which can be corked and fail on demand.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub enum Event {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// For partitions that it fetches: the offset after the last record that can be read.
-    pub ends: Vec<(TopicPartition, u64)>,
+    pub ends: HashMap<TopicPartition, u64>,
     /// A broker that it fetches from and that doesn't answer, and for how long.
     pub silent: Option<(String, Duration)>,
 }

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(()) => ExitCode::from(cli::DONE),
-        Err(why) => cli::report(&why),
+        Err(why) => cli::report(&why, cli.log_format),
     }
 }
 

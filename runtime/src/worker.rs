@@ -567,10 +567,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
     fn observe(&mut self, statistics: &Statistics) {
         let source = &mut self.source;
         self.partitions.each(|it| {
-            let end = statistics.ends.iter().find(|(id, _)| *id == it.id);
-            it.readable = end.map(|(_, end)| *end).or(it.readable);
+            it.readable = statistics.ends.get(&it.id).copied().or(it.readable);
             if let Some(metrics) = &it.metrics {
-                let lag = it.lag(source.position(&it.id));
+                let lag = it.lag(|| source.position(&it.id));
                 metrics.set(lag, it.ring.iter().map(|it| it.sending.bytes).sum());
             }
         });

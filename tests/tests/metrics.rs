@@ -330,4 +330,12 @@ fn the_log_for_programs_is_an_object_a_line() {
         it["message"].is_string() && it["timestamp"].is_string(),
         "{it}"
     );
+
+    // What it ends with, too.
+    let arguments = ["run", "-c", "nowhere.toml", "--log-format", "json"];
+    let finished = Weir::command(&scratch, MINUTE, &arguments);
+    assert_eq!(finished.code, Some(2), "{}", finished.stderr);
+    let end: serde_json::Value = serde_json::from_str(finished.stderr.trim()).unwrap();
+    let message = end["message"].as_str().unwrap();
+    assert!(message.contains("nowhere.toml"), "{end}");
 }

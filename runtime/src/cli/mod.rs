@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::Error;
 
 use self::args::ConfigFile;
+use self::args::LogFormat;
 use crate::app::App;
 use crate::config::{self, Config, ConfigError};
 use crate::instance::Instance;
@@ -95,17 +96,20 @@ pub fn permitted(table: config::Table, key: &str, value: &str) -> Result<(), Str
 }
 
 /// Prints an error with its causes on standard error, and gives the code to end with. A config's problems stand a line
-/// each, without more around them, so that editors find their way to each.
-pub fn report(error: &Error) -> ExitCode {
+/// each, without more around them, so that editors find their way to each. Where the log is for programs, it's an event as
+/// any other.
+pub fn report(error: &Error, format: LogFormat) -> ExitCode {
     if error.is::<ReaderGone>() {
         return ExitCode::from(DONE);
     }
-    match error
+    let problems = error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<ConfigError>())
-    {
-        Some(problems) => eprintln!("{problems}"),
-        None => eprintln!("weir: {error:#}"),
+        .find_map(|cause| cause.downcast_ref::<ConfigError>());
+    match (format, problems) {
+        (LogFormat::Json, Some(problems)) => tracing::error!("{problems}"),
+        (LogFormat::Json, None) => tracing::error!("{error:#}"),
+        (LogFormat::Text, Some(problems)) => eprintln!("{problems}"),
+        (LogFormat::Text, None) => eprintln!("weir: {error:#}"),
     }
     ExitCode::from(exit_code(error))
 }

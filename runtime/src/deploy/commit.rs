@@ -31,7 +31,11 @@ impl Deployment {
             by,
             note,
         } = &order;
-        let file = self.file_of(name).await;
+        // Nobody who goes back by himself has looked at it.
+        let file = match (&step, by.cause) {
+            (Step::Activate { .. }, cause) if cause != Cause::Probation => self.file_of(name).await,
+            _ => None,
+        };
         let changing = self.changing.lock().await;
         let mut record = self.state().record.clone();
         let history = record.transforms.entry(name.to_string()).or_default();
@@ -66,11 +70,8 @@ impl Deployment {
             }),
             Step::EndTrial => drop(history.end_trial()),
         }
-        // From now on it's what a restart compares with. Nobody who goes back by himself has looked at it.
-        if let Some(file) = &file
-            && matches!(step, Step::Activate { .. })
-            && by.cause != Cause::Probation
-        {
+        // From now on it's what a restart compares with.
+        if let Some(file) = &file {
             history.file_says(file, now());
         }
         let entry = self.entry(

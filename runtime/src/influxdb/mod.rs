@@ -126,6 +126,8 @@ struct Failing {
     retry: Instant,
     /// As it was told.
     said: String,
+    /// It was told that points are lost for lack of room.
+    full: bool,
 }
 
 /// Points that wait, in line protocol, the oldest first.
@@ -199,10 +201,8 @@ impl Work {
         let lost = self.buffer.push(Lines { text, count });
         if lost > 0 {
             self.lost.inc_by(lost as u64);
-            if let Some(failing) = &mut self.failing
-                && !failing.said.ends_with(FULL)
-            {
-                failing.said.push_str(FULL);
+            if let Some(failing) = self.failing.as_mut().filter(|it| !it.full) {
+                failing.full = true;
                 warn!(
                     "the buffer for InfluxDB is full: the oldest points are lost from now on, see weir_influxdb_points_total"
                 );
@@ -249,29 +249,20 @@ impl Work {
     /// Notes a failure, and says so unless it's the same as before.
     fn tell(&mut self, why: &Error, what: &str) {
         let said = format!("{why:#}");
-        let times = self.failing.as_ref().map_or(0, |it| it.times);
-        if self
-            .failing
-            .as_ref()
-            .is_none_or(|it| !it.said.starts_with(&said))
-        {
+        let before = self.failing.as_ref();
+        let (times, full) = before.map_or((0, false), |it| (it.times, it.full));
+        if before.is_none_or(|it| it.said != said) {
             error!("InfluxDB doesn't take the metrics: {said}{what}");
         }
         let pause = (BACK_OFF * 2u32.saturating_pow(times.min(16))).min(MAX_BACK_OFF);
-        let full = self
-            .failing
-            .as_ref()
-            .is_some_and(|it| it.said.ends_with(FULL));
         self.failing = Some(Failing {
             times: times.saturating_add(1),
             retry: Instant::now() + pause,
-            said: if full { said + FULL } else { said },
+            said,
+            full,
         });
     }
 }
-
-/// Behind what was said once the buffer was full.
-const FULL: &str = " (the buffer is full)";
 
 impl Buffer {
     /// Adds lines, and returns how many are lost for it.

@@ -146,7 +146,7 @@ families! {
     RECORD_AGE = "weir_record_age_seconds", Seconds, Gauge, PARTITION,
         "Now less the timestamp of the newest record of an input partition that is done with.";
     IN_FLIGHT = "weir_in_flight_bytes", Bytes, Gauge, PARTITION,
-        "Bytes of an input partition that were read and are not settled, with what keeping them takes.";
+        "Bytes of an input partition that went through the chain and are not settled, with what keeping them takes.";
     PIPELINE_UP = "weir_pipeline_up", Flag, Gauge, PIPELINE,
         "1 while all of the pipeline's workers run, otherwise 0.";
     PIPELINE_READY = "weir_pipeline_ready", Flag, Gauge, PIPELINE,

@@ -146,10 +146,10 @@ impl Partition {
     }
 
     /// Records that can be read and aren't settled, as far as it's known. `position` is where the consumer stands.
-    pub(super) fn lag(&self, position: Option<u64>) -> Option<u64> {
+    pub(super) fn lag(&self, position: impl FnOnce() -> Option<u64>) -> Option<u64> {
         let end = self.readable?;
         // What's none of a consumer's business (control records) may stand at the end.
-        let is_through = position >= Some(end) && self.ring.is_empty() && self.held.is_empty();
+        let is_through = self.ring.is_empty() && self.held.is_empty() && position() >= Some(end);
         Some(match is_through {
             true => 0,
             false => end.saturating_sub(self.watermark),
