@@ -66,6 +66,8 @@ pub(super) struct Caller {
 impl Caller {
     /// How long one call may take before its answer is that it goes on.
     const TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long deliveries are waited for before a look at what came.
+    const STEP: Duration = Duration::from_millis(100);
     /// How long to wait on drop for a call that's under way.
     const LAST_PATIENCE: Duration = Duration::from_secs(6);
     /// Before what failed in a way that may pass is tried again.
@@ -158,17 +160,29 @@ fn serve(calls: &Receiver<(Call, Reports, Duration)>, answers: &Sender<Answer>, 
     }
 }
 
+/// Waits until all records are delivered, or one has failed: the transaction has, too, says the next call, and librdkafka
+/// keeps what's behind that record back until its time is over.
+fn deliver(reports: &mut Reports) -> Result<(), Undone> {
+    let since = Instant::now();
+    while !reports.flush(Caller::STEP) && !reports.have_failure() {
+        if since.elapsed() >= Caller::TIMEOUT {
+            return Err(Undone::Again(Failure {
+                code: Code::TIMED_OUT,
+                text: "not all records are delivered yet".to_string(),
+            }));
+        }
+    }
+    Ok(())
+}
+
 fn make(call: &mut Call, reports: &mut Reports) -> Result<(), Undone> {
     match call {
         Call::Init => reports.init_transactions(Caller::TIMEOUT),
         Call::Commit { offsets, asked } => {
             // First, though a commit would do it too: a broker that's still ending the last transaction has a partition
             // wait 20 ms, and offsets 100 ms (`retry.backoff.ms`).
-            if !*asked && !reports.flush(Caller::TIMEOUT) {
-                return Err(Undone::Again(Failure {
-                    code: Code::TIMED_OUT,
-                    text: "not all records are delivered yet".to_string(),
-                }));
+            if !*asked {
+                deliver(reports)?;
             }
             if let Some((list, member)) = offsets {
                 reports.send_offsets(list, member)?;

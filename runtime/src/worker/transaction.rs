@@ -29,7 +29,7 @@ pub(super) struct Transaction {
     asked: Vec<(TopicPartition, u64)>,
     /// What has to be counted once it's committed.
     tallies: Vec<Tally>,
-    /// Those that were aborted in a row.
+    /// Those that were aborted in a row and are tried again after a pause.
     aborted: u32,
     /// Nothing more can be done with the client.
     over: bool,
@@ -262,6 +262,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if let Err(why) = self.take_deliveries() {
             return self.replace(why.into_cause().context(cause));
         }
+        // A commit may tell first of a record that the broker refused: nothing gets better by waiting then.
+        let is_refused = matches!(self.partitions.failure(), Some(Undelivered::Refused(_)));
+        let pause = pause.filter(|_| !is_refused);
         let cause = format!("{cause:#}");
         if let Some(more) = self.fails(&cause, pause.is_some()) {
             let (pipeline, worker) = (&self.settings.pipeline, self.settings.worker);
@@ -318,7 +321,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 }
             }
             transaction.end();
-            transaction.aborted = transaction.aborted.saturating_add(1);
+            if pause.is_some() {
+                transaction.aborted = transaction.aborted.saturating_add(1);
+            }
         }
         self.failures.forget();
         for (id, offset) in self.partitions.roll_back(pause) {

@@ -232,6 +232,13 @@ impl Reports {
         let code = unsafe { sys::rd_kafka_flush(self.client.as_ptr(), millis(timeout)) };
         Code::of(code).is_none()
     }
+
+    /// Whether a record failed, of those whose deliveries came meanwhile and wait for the next poll.
+    pub(in crate::kafka) fn have_failure(&self) -> bool {
+        // SAFETY: the callbacks run within calls that take `Reports` by `&mut`.
+        let heard = unsafe { &*self.heard.0.get() };
+        heard.deliveries.iter().any(|(_, code)| !code.is_none())
+    }
 }
 
 /// A topic's handle.
