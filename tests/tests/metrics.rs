@@ -1,5 +1,8 @@
 //! What `/metrics` and `/readyz` say of a process: in Prometheus's form, true, and in time.
 
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::Instant;
 
 use weir_tests::{
@@ -286,6 +289,59 @@ fn a_guest_that_spins_shows_within_ten_seconds() {
     assert!(began.elapsed().as_secs() < 10, "{why}");
     assert!(age(&weir).unwrap() >= before + 4.0);
     weir.kill();
+}
+
+/// Asks for `/metrics` again and again and reads no answer, until it's hung up on.
+fn hang(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_write_timeout(Some(MINUTE)).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: weir\r\n\r\n".repeat(1_000);
+    while stream.write_all(&request).is_ok() {}
+}
+
+#[test]
+fn scrapers_that_hang_hold_nothing_up() {
+    const SCRAPERS: u64 = 20;
+    let (input, output) = (Topic::create(2), Topic::create(2));
+    let pipeline = Pipeline::new("stocks", &input, &output).seed("");
+    let scratch = Scratch::new();
+    let mut weir = Weir::start(&scratch, &config(&[&pipeline]));
+    weir.wait_ready();
+    let address = weir.admin().unwrap();
+    let hanging: Vec<_> = (0..SCRAPERS)
+        .map(|_| thread::spawn(move || hang(address)))
+        .collect();
+    input.produce(seed::records(0..10_000));
+    weir.wait_done(&input, pipeline.group());
+    // Nobody else waits for them.
+    assert_eq!(weir.get("/readyz").map(|it| it.status), Some(200));
+    hanging.into_iter().for_each(|it| it.join().unwrap());
+    let dropped = |weir: &Weir, reason: &str| {
+        let reason = format!("reason=\"{reason}\"");
+        weir.counter("weir_admin_connections_dropped_total", &[&reason])
+    };
+    weir.wait_until("all are counted", MINUTE, |weir| {
+        (dropped(weir, "unread") == SCRAPERS).then_some(())
+    });
+    let unread = "doesn't read its answer";
+    weir.wait_log(&[unread]);
+    assert!(weir.log().matches(unread).count() <= 3, "{}", weir.log());
+
+    // More than there is room for, and none says a word.
+    let silent: Vec<TcpStream> = (0..300)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    weir.wait_log(&["all connections of the admin endpoints are taken"]);
+    input.produce(seed::records(10_000..20_000));
+    weir.wait_done(&input, pipeline.group());
+    // They're hung up on, too, and others are let in again.
+    weir.wait_until("there's room again", MINUTE, |weir| {
+        weir.get("/readyz").filter(|it| it.status == 200)
+    });
+    assert!(dropped(&weir, "surplus") >= 300 - 256);
+    drop(silent);
+    assert_eq!(weir.terminate(), Some(0));
+    seed::check(&input.consume(), &output.consume());
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! record.
 //!
 //! - `api`: what runs, and how that changes. `guard`: who may use it. `problem`: its errors.
+//! - `connections`: their bounds.
 
 mod api;
+mod connections;
 mod guard;
 mod problem;
 
@@ -19,10 +21,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 
 use self::api::Subject;
+use self::connections::Acceptor;
 use self::guard::Guard;
 pub use self::problem::Problem;
 use crate::config::{self, Secret};
@@ -98,6 +101,7 @@ impl Admin {
             pipelines: seen.pipelines.clone(),
             status: seen.status.clone(),
         };
+        let acceptor = Acceptor::new(&seen.metrics);
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
@@ -116,18 +120,25 @@ impl Admin {
         let stopping = tokio::spawn(stopping);
         let served = match self.tls {
             None => {
-                let mut server = axum_server::from_tcp(self.listener)?;
-                server.http_builder().http1();
-                server.handle(serving).serve(router).await
+                let server = axum_server::from_tcp(self.listener)?.acceptor(acceptor);
+                bounded(server).handle(serving).serve(router).await
             }
             Some(tls) => {
-                let server = axum_server::from_tcp_rustls(self.listener, tls)?;
-                server.handle(serving).serve(router).await
+                let acceptor = RustlsAcceptor::new(tls).acceptor(acceptor);
+                let server = axum_server::from_tcp(self.listener)?.acceptor(acceptor);
+                bounded(server).handle(serving).serve(router).await
             }
         };
         stopping.abort();
         served.context("serving the admin endpoints")
     }
+}
+
+/// Has clients that take their time for a request hung up on.
+fn bounded<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+    let mut http = server.http_builder().http1();
+    http.header_read_timeout(IDLE);
+    server.http1_only().first_request_timeout(FIRST_REQUEST)
 }
 
 fn listener(listen: Option<SocketAddr>) -> Result<TcpListener> {
@@ -154,6 +165,12 @@ fn listener(listen: Option<SocketAddr>) -> Result<TcpListener> {
 
 /// Where the endpoints listen if nothing else is said.
 pub const PORTS: RangeInclusive<u16> = 8080..=8089;
+
+/// How long a new client may take for its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
+/// How long a client may take for another request on the same connection: longer than between two scrapes.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// How long a client may take to end what it has begun, once the process stops.
 const GRACE: Duration = Duration::from_secs(1);

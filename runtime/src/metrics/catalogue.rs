@@ -211,6 +211,8 @@ families! {
         "Modules that were compiled, since the cache had no code of them.";
     COMPILE_DURATION = "weir_compile_duration_seconds", Seconds, Histogram(WAITS), &[],
         "How long a module took to compile.";
+    ADMIN_CONNECTIONS_DROPPED = "weir_admin_connections_dropped_total", Count, Counter, &["reason"],
+        "Connections to the admin endpoints that were closed, by reason: surplus to those at a time, or unread for an answer that nobody read.";
     BUILD = "weir_build_info", Flag, Gauge, &["version", "librdkafka"],
         "1; the labels say what this is.";
     INFLUXDB_POINTS = "weir_influxdb_points_total", Count, Counter, &["result"],

@@ -318,6 +318,13 @@ impl Metrics {
         )
     }
 
+    /// Counters of connections to the admin endpoints that were dropped: those that were too many, and those whose answer
+    /// wasn't read.
+    pub fn admin_connections_dropped(&self) -> (IntCounter, IntCounter) {
+        let dropped = |reason| self.counter(&ADMIN_CONNECTIONS_DROPPED, &[reason]);
+        (dropped("surplus"), dropped("unread"))
+    }
+
     /// Notes that a version runs, and forgets series of those that didn't for the longest time.
     fn keep_version(&self, pipeline: &str, version: &Version) {
         let key = (pipeline.to_string(), version.transform.clone());
