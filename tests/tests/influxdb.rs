@@ -145,6 +145,44 @@ fn what_could_not_be_written_comes_later() {
 }
 
 #[test]
+fn a_full_buffer_is_told_of_and_counted() {
+    let site = Site::new();
+    let mut influx = Influx::start(&site.scratch);
+    influx.create("metrics");
+    influx.stop();
+    let lines = format!(
+        "url = {:?}\ndatabase = \"metrics\"\ninterval = \"100ms\"\nbuffer = \"64KiB\"",
+        influx.url()
+    );
+    let mut weir = site.start(&lines);
+    weir.wait_log(&[
+        "the buffer for InfluxDB is full",
+        "weir_influxdb_points_total",
+    ]);
+    site.pass(&mut weir, 1_000);
+    weir.wait_until("points are lost", MINUTE, |weir| {
+        (points(weir, "lost") > 1_000).then_some(())
+    });
+    // No line has fewer bytes than this.
+    let waiting = weir.counter("weir_influxdb_buffered_points", &[]);
+    assert!((1..64 * 1024 / 50).contains(&waiting), "{waiting}");
+    let full = weir
+        .log()
+        .matches("the buffer for InfluxDB is full")
+        .count();
+    assert_eq!(full, 1, "{}", weir.log());
+    assert_eq!(points(&weir, "written"), 0);
+    // The newest are there once it's back.
+    influx.start_again();
+    weir.wait_until("points are written", MINUTE, |weir| {
+        (points(weir, "written") > 0).then_some(())
+    });
+    assert_eq!(weir.terminate(), Some(0));
+    let sum = influx.last_sum("metrics", "weir_records_in_total", "value", &[]);
+    assert_eq!(sum, Some(1_000.0));
+}
+
+#[test]
 fn who_is_not_let_in_is_told_what_to_do() {
     let site = Site::new();
     let influx = Influx::start_with_login(&site.scratch, "weir", "right");
@@ -172,6 +210,21 @@ fn who_is_not_let_in_is_told_what_to_do() {
     }
 }
 
+/// Stands in for an InfluxDB 2, which Debian has no package of: reads a request and answers with this.
+fn answer(listener: &TcpListener, answer: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut request = String::new();
+    let mut bytes = [0; 4096];
+    while !request.contains("weir_build_info") {
+        let length = stream.read(&mut bytes).unwrap();
+        assert!(length > 0, "{request}");
+        request += std::str::from_utf8(&bytes[..length]).unwrap();
+    }
+    let answer = format!("HTTP/1.1 {answer}");
+    stream.write_all(answer.as_bytes()).unwrap();
+    request
+}
+
 #[test]
 fn version_2_gets_its_own_request() {
     let site = Site::new();
@@ -181,14 +234,13 @@ fn version_2_gets_its_own_request() {
         "url = \"{url}/\"\norg = \"my org\"\nbucket = \"b/1\"\ntoken = \"secret-token\"\ninterval = \"100ms\""
     );
     let mut weir = site.start(&lines);
-    let (mut stream, _) = listener.accept().unwrap();
-    let mut request = String::new();
-    let mut bytes = [0; 4096];
-    while !request.contains("weir_build_info") {
-        let length = stream.read(&mut bytes).unwrap();
-        assert!(length > 0, "{request}");
-        request += std::str::from_utf8(&bytes[..length]).unwrap();
-    }
+    // As InfluxDB 2 says it to whom it doesn't know.
+    let body = "{\"code\":\"unauthorized\",\"message\":\"unauthorized access\"}";
+    let length = body.len();
+    let unauthorized = format!(
+        "401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    let request = answer(&listener, &unauthorized);
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let head = head.to_lowercase();
     assert!(
@@ -201,12 +253,16 @@ fn version_2_gets_its_own_request() {
         body.starts_with("process_") || body.starts_with("weir_"),
         "{body}"
     );
-    stream
-        .write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
-        .unwrap();
+    weir.wait_log(&["401", "unauthorized access", "`token`"]);
+    site.pass(&mut weir, 10);
+    assert!(weir.counter("weir_influxdb_failures_total", &[]) > 0);
+    // The token is right by now.
+    answer(&listener, "204 No Content\r\nconnection: close\r\n\r\n");
     weir.wait_until("it counts as written", MINUTE, |weir| {
         (points(weir, "written") > 0).then_some(())
     });
+    assert_eq!(points(&weir, "lost"), 0);
+    assert!(!weir.log().contains("secret-token"));
     drop(listener);
     assert_eq!(weir.terminate(), Some(0));
 }

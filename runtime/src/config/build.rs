@@ -45,6 +45,8 @@ const TRANSACTION_BYTES: ByteSize = ByteSize::mib(16);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// As often as Telegraf, InfluxDB's own agent.
 const INFLUXDB_INTERVAL: Duration = Duration::from_secs(10);
+/// Hours of a usual config's metrics.
+const INFLUXDB_BUFFER: ByteSize = ByteSize::mib(16);
 /// A secret that is shorter can be tried out.
 const MIN_ID_KEY: usize = 16;
 /// Likewise.
@@ -219,11 +221,19 @@ fn build_influxdb(raw: &Raw, problems: &mut Problems) -> Option<InfluxDb> {
         Duration::from_millis(100)..=Duration::from_secs(3_600),
         problems,
     );
+    let buffer = bounded_size(
+        "buffer",
+        raw.buffer,
+        INFLUXDB_BUFFER,
+        ByteSize::kib(64)..=ByteSize::mib(1_024),
+        problems,
+    );
     let tags = raw.tags.iter();
     Some(InfluxDb {
         url: text_of_url,
         place,
         interval,
+        buffer,
         tags: tags
             .map(|(key, text)| (key.clone(), text.value.clone()))
             .collect(),

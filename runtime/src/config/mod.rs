@@ -75,6 +75,8 @@ pub struct InfluxDb {
     pub place: InfluxDbPlace,
     /// How often.
     pub interval: Duration,
+    /// What waits at most while it isn't taken, in bytes of line protocol; the newest values always fit.
+    pub buffer: ByteSize,
     /// Tags of all points, beside `instance`.
     pub tags: Vec<(String, String)>,
 }

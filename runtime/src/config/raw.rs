@@ -38,7 +38,8 @@ pub(super) const ADMIN: Section = Section {
 pub(super) const INFLUXDB: Section = Section {
     title: "[influxdb]",
     keys: &[
-        "url", "database", "username", "password", "org", "bucket", "token", "interval", "tags",
+        "url", "database", "username", "password", "org", "bucket", "token", "interval", "buffer",
+        "tags",
     ],
 };
 pub(super) const TLS: Section = Section {
@@ -151,6 +152,7 @@ pub(super) struct RawInfluxDb {
     pub(super) bucket: Option<Located<Text>>,
     pub(super) token: Option<Located<Text>>,
     pub(super) interval: Option<Located<Duration>>,
+    pub(super) buffer: Option<Located<ByteSize>>,
     pub(super) tags: Vec<(String, Text)>,
 }
 
@@ -262,6 +264,7 @@ pub(super) fn read(fields: &[Field], problems: &mut Problems) -> Raw {
             bucket: table.text("bucket"),
             token: table.text("token"),
             interval: table.duration("interval"),
+            buffer: table.size("buffer"),
             tags: table.named_texts("tags"),
         }
     });

@@ -33,11 +33,11 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// The longest pause.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
-/// What waits at most, in bytes of line protocol: hours of a usual config's metrics.
-const MOST_BYTES: usize = 16 << 20;
-
 /// Lines of one request, as InfluxDB recommends.
 const LINES: usize = 5_000;
+
+/// What lines are put together in is a share of the buffer at most, so that no more than that is lost at once.
+const SHARES: usize = 4;
 
 /// How much of an answer is shown.
 const SHOWN: usize = 300;
@@ -63,7 +63,7 @@ impl Writer {
             agent: agent(),
             tags,
             metrics,
-            buffer: Buffer::default(),
+            buffer: Buffer::new(config.buffer.0 as usize),
             failing: None,
             written,
             lost,
@@ -131,8 +131,9 @@ struct Failing {
 }
 
 /// Points that wait, in line protocol, the oldest first.
-#[derive(Default)]
 struct Buffer {
+    /// What may wait, in bytes.
+    most: usize,
     batches: VecDeque<Lines>,
     bytes: usize,
     lines: usize,
@@ -148,6 +149,8 @@ struct Lines {
 enum Refused {
     /// Another try may go well.
     Now(Error),
+    /// Fewer may be.
+    TooMany(Error),
     /// These points never will be.
     Ever(Error),
 }
@@ -229,7 +232,8 @@ impl Work {
                         info!(times, "InfluxDB takes the metrics again");
                     }
                 }
-                Err(Refused::Ever(why)) => {
+                Err(Refused::TooMany(_)) if self.buffer.halve() => self.failures.inc(),
+                Err(Refused::Ever(why) | Refused::TooMany(why)) => {
                     self.failures.inc();
                     self.lost.inc_by(count);
                     self.buffer.pop();
@@ -265,48 +269,58 @@ impl Work {
 }
 
 impl Buffer {
+    fn new(most: usize) -> Buffer {
+        Buffer {
+            most,
+            batches: VecDeque::new(),
+            bytes: 0,
+            lines: 0,
+        }
+    }
+
     /// Adds lines, and returns how many are lost for it.
     fn push(&mut self, lines: Lines) -> usize {
         // While they wait, few requests are to be made of many.
         if let Some(last) = self.batches.back_mut()
             && last.count + lines.count <= LINES
+            && last.text.len() + lines.text.len() <= self.most / SHARES
         {
             last.text.push_str(&lines.text);
             last.count += lines.count;
             self.bytes += lines.text.len();
             self.lines += lines.count;
-            return self.shrink();
+            return self.shrink(1);
         }
-        let mut rest = lines.text.as_str();
-        let mut left = lines.count;
-        while left > 0 {
-            let count = left.min(LINES);
-            let end = rest
-                .match_indices('\n')
-                .nth(count - 1)
-                .map_or(rest.len(), |(at, _)| at + 1);
-            let (text, after) = rest.split_at(end);
-            self.bytes += text.len();
-            self.lines += count;
-            self.batches.push_back(Lines {
-                text: text.to_string(),
-                count,
-            });
-            (rest, left) = (after, left - count);
+        self.bytes += lines.text.len();
+        self.lines += lines.count;
+        let (mut next, mut new) = (Some(lines), 0);
+        while let Some(mut lines) = next {
+            next = lines.split_off(LINES);
+            self.batches.push_back(lines);
+            new += 1;
         }
-        self.shrink()
+        self.shrink(new)
     }
 
-    /// Has the oldest go if it's too much; how many lines are lost for it.
-    fn shrink(&mut self) -> usize {
+    /// Has the oldest go if it's too much, but for so many of the newest; how many lines are lost for it.
+    fn shrink(&mut self, keep: usize) -> usize {
         let mut lost = 0;
-        while self.bytes > MOST_BYTES {
-            match self.pop() {
-                Some(count) => lost += count,
-                None => break,
-            }
+        while self.bytes > self.most && self.batches.len() > keep {
+            lost += self.pop().unwrap_or(0);
         }
         lost
+    }
+
+    /// Makes two of the oldest batch; false if that's a single line.
+    fn halve(&mut self) -> bool {
+        let Some(mut batch) = self.batches.pop_front() else {
+            return false;
+        };
+        let other = batch.split_off(batch.count.div_ceil(2));
+        let is_halved = other.is_some();
+        other.into_iter().for_each(|it| self.batches.push_front(it));
+        self.batches.push_front(batch);
+        is_halved
     }
 
     /// Removes the oldest batch; how many lines it has.
@@ -315,6 +329,20 @@ impl Buffer {
         self.bytes -= batch.text.len();
         self.lines -= batch.count;
         Some(batch.count)
+    }
+}
+
+impl Lines {
+    /// Cuts it after so many lines, and returns those that follow, if any do.
+    fn split_off(&mut self, count: usize) -> Option<Lines> {
+        let left = self.count.checked_sub(count).filter(|it| *it > 0)?;
+        let mut ends = self.text.match_indices('\n');
+        let (end, _) = ends.nth(count.checked_sub(1)?)?;
+        self.count = count;
+        Some(Lines {
+            text: self.text.split_off(end + 1),
+            count: left,
+        })
     }
 }
 
@@ -364,9 +392,8 @@ fn post(agent: &Agent, config: &InfluxDb, lines: &str, timeout: Duration) -> Res
     let why = anyhow!("{url} answers {status}: {text}{hint}");
     match status {
         // A part of the points may have been taken.
-        StatusCode::BAD_REQUEST
-        | StatusCode::UNPROCESSABLE_ENTITY
-        | StatusCode::PAYLOAD_TOO_LARGE => Err(Refused::Ever(why)),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Err(Refused::Ever(why)),
+        StatusCode::PAYLOAD_TOO_LARGE => Err(Refused::TooMany(why)),
         _ => Err(Refused::Now(why)),
     }
 }
@@ -384,25 +411,47 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_it_is_full() {
-        let mut buffer = Buffer::default();
-        let half = MOST_BYTES / 2 / 100;
-        assert_eq!(buffer.push(lines(half, 100)), 0);
-        assert_eq!(buffer.push(lines(half, 100)), 0);
+        let mut buffer = Buffer::new(2_000_000);
+        assert_eq!(buffer.push(lines(2 * LINES, 100)), 0);
+        assert_eq!(buffer.push(lines(2 * LINES, 100)), 0);
         assert_eq!(buffer.push(lines(10, 100)), LINES);
-        assert_eq!(buffer.lines, 2 * half + 10 - LINES);
-        assert!(buffer.bytes <= MOST_BYTES);
+        assert_eq!(buffer.lines, 3 * LINES + 10);
+        assert_eq!(buffer.bytes, 100 * buffer.lines);
+    }
+
+    #[test]
+    fn the_newest_fit_always() {
+        let mut buffer = Buffer::new(1_000);
+        assert_eq!(buffer.push(lines(2 * LINES, 100)), 0);
+        assert_eq!(buffer.push(lines(20, 100)), 2 * LINES);
+        assert_eq!(buffer.push(lines(1, 100)), 20);
+        assert_eq!((buffer.lines, buffer.bytes), (1, 100));
+    }
+
+    fn batches(buffer: &Buffer) -> Vec<(usize, usize)> {
+        let batches = buffer.batches.iter();
+        batches.map(|it| (it.count, it.text.len())).collect()
     }
 
     #[test]
     fn many_lines_are_cut_between_lines() {
-        let mut buffer = Buffer::default();
+        let mut buffer = Buffer::new(1 << 20);
         buffer.push(lines(2 * LINES + 1, 10));
-        let batches: Vec<(usize, usize)> = buffer
-            .batches
-            .iter()
-            .map(|it| (it.count, it.text.len()))
-            .collect();
-        assert_eq!(batches, [(LINES, LINES * 10), (LINES, LINES * 10), (1, 10)]);
+        let whole = (LINES, LINES * 10);
+        assert_eq!(batches(&buffer), [whole, whole, (1, 10)]);
         assert_eq!(buffer.pop(), Some(LINES));
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_request_is_halved() {
+        let mut buffer = Buffer::new(1 << 20);
+        buffer.push(lines(5, 10));
+        assert!(buffer.halve());
+        assert_eq!(batches(&buffer), [(3, 30), (2, 20)]);
+        assert!(buffer.halve());
+        assert!(buffer.halve());
+        assert_eq!(batches(&buffer), [(1, 10), (1, 10), (1, 10), (2, 20)]);
+        assert!(!buffer.halve(), "one line is one line");
+        assert_eq!((buffer.lines, buffer.bytes), (5, 50));
     }
 }
