@@ -50,10 +50,10 @@ impl Weir {
         Weir::spawn(scratch, config, &[&listen, arguments].concat())
     }
 
-    /// As [`Weir::start`], with nothing said about the admin endpoints' port.
+    /// As [`Weir::start_with`], with nothing said about the admin endpoints' port but what the arguments say.
     #[track_caller]
-    pub fn start_plain(scratch: &Scratch, config: &str) -> Weir {
-        Weir::spawn(scratch, config, &[])
+    pub fn start_plain(scratch: &Scratch, config: &str, arguments: &[&str]) -> Weir {
+        Weir::spawn(scratch, config, arguments)
     }
 
     /// As [`Weir::start`], with this library loaded before all others.

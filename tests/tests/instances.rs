@@ -70,8 +70,8 @@ fn processes_that_nobody_named_or_gave_a_port_get_along() {
         .set("workers = 1\ndelivery = \"exactly-once\"\nstatic_membership = true");
     let text = config(&[&pipeline]);
     let mut processes = [
-        Weir::start_plain(&scratch, &text),
-        Weir::start_plain(&scratch, &text),
+        Weir::start_plain(&scratch, &text, &[]),
+        Weir::start_plain(&scratch, &text, &[]),
     ];
     let mut places = Vec::new();
     // Once both are ready, both have joined.

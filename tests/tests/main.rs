@@ -26,6 +26,8 @@ mod inputs;
 mod instances;
 /// What `/metrics` and `/readyz` say.
 mod metrics;
+/// What Prometheus and InfluxDB have of a run, against the topics.
+mod numbers;
 /// Several outputs of a pipeline, and guests that choose among them and hide things.
 mod outputs;
 /// Partitions and order.

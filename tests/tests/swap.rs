@@ -762,7 +762,7 @@ fn who_may_change_things() {
         "\n[admin]\nlisten = \"0.0.0.0:0\"\n\n[kafka]",
         1,
     );
-    let mut weir = Weir::start_plain(&scratch, &text);
+    let mut weir = Weir::start_plain(&scratch, &text, &[]);
     weir.wait_log(&["admin endpoints"]);
     let port = weir.admin().unwrap().port();
     let local = format!("127.0.0.1:{port}").parse().unwrap();
@@ -800,7 +800,7 @@ fn with_a_certificate_tls_is_spoken() {
     let site = filtering("p", "");
     let admin = "\n[admin]\nlisten = \"127.0.0.1:0\"\ntls = { cert = \"cert.pem\", key = \"key.pem\" }\n\n[kafka]";
     let text = config(&[&site.2]).replacen("\n[kafka]", admin, 1);
-    let mut weir = Weir::start_plain(&scratch, &text);
+    let mut weir = Weir::start_plain(&scratch, &text, &[]);
     weir.wait_log(&["tls=true"]);
     let url = format!("https://{}", weir.admin().unwrap());
     let status = |more: &[&str]| {
@@ -828,7 +828,7 @@ fn with_a_certificate_tls_is_spoken() {
     weir.terminate();
 
     let wrong = text.replace("\"key.pem\"", "\"nokey.pem\"");
-    let mut weir = Weir::start_plain(&scratch, &wrong);
+    let mut weir = Weir::start_plain(&scratch, &wrong, &[]);
     assert_eq!(weir.wait_exit(MINUTE), Some(1));
     assert!(
         weir.log().contains("nokey.pem of [admin.tls]"),
