@@ -1,5 +1,5 @@
 //! What guests cost, without a broker: the crossing, each guest, the seed job's chain of three, and the same
-//! functions compiled natively, so that the price of the sandbox shows.
+//! functions compiled natively, so that the price of the sandbox shows. And what counting for the metrics costs.
 //!
 //! All figures are CPU time of the thread for each record, since a wall clock also counts what else the machine does.
 //! `cargo xtask bench guests` builds the modules first; a name's part as an argument picks what is measured.
@@ -20,10 +20,12 @@ use format_timestamp::FormatTimestamp;
 use redact::Redact;
 use route::Route;
 use rustix::time::{ClockId, clock_gettime};
-use weir::chain::{Chain, IdKeys, Seen, Version};
+use weir::chain::{Chain, Count, IdKeys, Seen, Version};
 use weir::fake::{Generator, Subject};
-use weir::guest::{Compiler, Host, Limits, Module, Setup};
+use weir::guest::{Compiler, Host, Limits, Module, Setup, thread_cpu_time};
 use weir::ids::Names;
+use weir::io::TopicPartition;
+use weir::metrics::{Counters, Metrics, Partition, Tally};
 use weir::record::Batch;
 use weir_guest::Transform;
 use weir_guest::bindings::{self, Batch as Columns, Output};
@@ -114,6 +116,16 @@ fn main() -> Result<()> {
             measure("native", &mut |batches| twin.time(records, batches));
         }
     }
+    for records in BATCHES {
+        let mut counting = sandbox.chain(&[ID, DATE, EVEN])?.counting();
+        group.bench_function(BenchmarkId::new("counting", records), |bencher| {
+            bencher.iter_custom(|batches| {
+                let nanos = counting.time(records, batches).as_nanos() as f64 / records as f64;
+                table.add("counting", records, nanos / batches as f64);
+                nanos
+            });
+        });
+    }
     group.finish();
     criterion.final_summary();
     table.print();
@@ -200,6 +212,64 @@ impl Sandboxed {
                     }
                     other => panic!("the records are good, and yet: {other:?}"),
                 }
+            },
+        )
+    }
+}
+
+/// What a worker does for the metrics with a batch of the seed job's that went through its chain.
+struct Counting {
+    counters: Counters,
+    partition: Arc<Partition>,
+    steps: usize,
+}
+
+impl Sandboxed {
+    fn counting(&self) -> Counting {
+        let counters = Metrics::default().counters("bench", &self.chain);
+        Counting {
+            partition: counters.partition(&TopicPartition {
+                topic: "realstock".into(),
+                partition: 0,
+            }),
+            counters,
+            steps: self.chain.versions().count(),
+        }
+    }
+}
+
+impl Counting {
+    /// The CPU time of some batches.
+    fn time(&mut self, records: usize, batches: u64) -> Duration {
+        let batch = batch(records);
+        timed(
+            records,
+            batches,
+            || (),
+            |()| {
+                let counts = (0..self.steps).map(|step| {
+                    let began = thread_cpu_time();
+                    Count {
+                        step,
+                        canary: false,
+                        records_in: records as u64,
+                        records_out: records as u64,
+                        dropped: 0,
+                        refused: 0,
+                        log_lines: 0,
+                        log_lines_dropped: 0,
+                        took: thread_cpu_time().saturating_sub(began),
+                    }
+                });
+                let mut tally = Tally {
+                    partition: Some(self.partition.clone()),
+                    counts: counts.collect(),
+                    ..Tally::default()
+                };
+                tally.input(&batch, batch.len());
+                (tally.records_out, tally.bytes_out) = (records as u64, tally.bytes_in);
+                self.partition.set(Some(records as u64), batch.bytes());
+                self.counters.add(&tally);
             },
         )
     }

@@ -1,7 +1,9 @@
 //! `cargo xtask bench observe`: what being watched costs, and how soon the admin side answers while every worker is busy.
 //!
-//! The seed job reads a full topic, round by round with everything on (Prometheus's scrapes and writes to InfluxDB each
-//! second, logs as JSON) and with nothing on. What workers count is counted in both.
+//! Two processes run the seed job over the same topic at the same time, each with one worker: one with everything on
+//! (Prometheus's scrapes and writes to InfluxDB each second, logs as JSON) and one with nothing on. Whatever else the
+//! machine does, it does to both, so the ratio of a round is far steadier than the figures that it's made of. What
+//! workers count is counted in both; `cargo xtask bench guests counting` tells what that costs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,8 +16,8 @@ use serde_json::Value;
 use xtask::http;
 use xtask::wait::eventually;
 
-use super::process::cpu_seconds;
-use super::site::{ROUND_DEADLINE, Site};
+use super::process::{cpu_seconds, cpu_seconds_of_threads};
+use super::site::{ROUND_DEADLINE, Site, Weir};
 use super::spread::{Spread, number};
 
 const PARTITIONS: u32 = 4;
@@ -26,9 +28,9 @@ const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask bench observe
-  cargo xtask bench observe --rounds 9 --records 6000000";
+  cargo xtask bench observe --rounds 20 --records 6000000";
 
-/// Measure the seed job with metrics, InfluxDB and logs for programs, beside the same with none of it.
+/// Measure the seed job with metrics, InfluxDB and logs for programs, beside the same with none of it
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -39,7 +41,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1_000_000)]
     warmup: u64,
     /// Rounds of both.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
@@ -60,42 +62,44 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     site.produce(&input, &arguments_of_producer)?
         .wait_success()?;
     let influxdb = drain()?;
-    let (mut off, mut on, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut off, mut on) = (Vec::new(), Vec::new());
+    let (mut threads, mut answers) = (Vec::new(), Vec::new());
     for round in 1..=arguments.rounds {
+        let site = &site;
+        let start = |influxdb| Watched::start(site, &input, round, influxdb);
         // Neither is always the first.
-        for turn in 0..2 {
-            match (round + turn) % 2 {
-                0 => off.push(measure(
-                    &site,
-                    arguments,
-                    &input,
-                    round,
-                    None,
-                    &mut answers,
-                )?),
-                _ => on.push(measure(
-                    &site,
-                    arguments,
-                    &input,
-                    round,
-                    Some(influxdb),
-                    &mut answers,
-                )?),
+        let (without, with) = match round % 2 {
+            0 => (start(None)?, start(Some(influxdb))?),
+            _ => {
+                let with = start(Some(influxdb))?;
+                (start(None)?, with)
             }
+        };
+        let mut pair = [without, with];
+        let [(alone, few), (watched, more)] = measure(&mut pair, arguments, &mut answers)?;
+        for mut it in pair {
+            it.weir.running.terminate()?;
         }
-        let last = |of: &[f64]| of.last().copied().unwrap_or(f64::NAN);
         println!(
-            "round {round}: {:.3} us of CPU a record with nothing on, {:.3} with everything",
-            last(&off),
-            last(&on)
+            "round {round}: {:.3} us of CPU a record with nothing on, {:.3} with everything, ratio {:.3}",
+            alone,
+            watched,
+            watched / alone
         );
+        off.push(alone);
+        on.push(watched);
+        threads.push(100.0 * (more - few));
     }
     let ratio = Spread::of(on.iter().zip(&off).map(|(on, off)| on / off));
     let answers: Vec<f64> = answers.iter().map(|it| it.as_secs_f64() * 1e3).collect();
     println!("\n{:24} {:>24}", "", "us of CPU a record");
     println!("{:24} {:>24}", "nothing on", Spread::of(off).text(3));
     println!("{:24} {:>24}", "everything on", Spread::of(on).text(3));
-    println!("with, of without: {}", ratio.text(3));
+    println!("with, of without, by round: {}", ratio.text(3));
+    println!(
+        "CPU of the threads that answer and write, % more of the whole: {}",
+        Spread::of(threads).text(2)
+    );
     println!(
         "an answer of /metrics while all workers are busy, ms: {}",
         Spread::of(answers).text(1)
@@ -103,52 +107,92 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
     Ok(())
 }
 
-/// One round; microseconds of CPU a record.
-fn measure(
-    site: &Site,
-    arguments: &Arguments,
-    input: &str,
-    round: u32,
-    influxdb: Option<SocketAddr>,
-    answers: &mut Vec<Duration>,
-) -> Result<f64, Error> {
-    let name = format!(
-        "{input}-{}-{round}",
-        if influxdb.is_some() { "on" } else { "off" }
-    );
-    site.create_topic(&name, PARTITIONS, &[])?;
-    let mut config = site.seed_job(input, &name, "workers = 2");
-    if let Some(address) = influxdb {
-        config = format!(
-            "{}\n[influxdb]\nurl = \"http://{address}\"\ndatabase = \"weir\"\ninterval = \"1s\"\n",
-            config
-        );
+/// One of the two processes of a round.
+struct Watched {
+    weir: Weir,
+    /// Whether it's scraped.
+    is_on: bool,
+}
+
+/// How far a process has come.
+#[derive(Clone, Copy)]
+struct Point {
+    records: u64,
+    cpu_seconds: f64,
+    /// Of the threads that answer scrapes and write to InfluxDB.
+    observers: f64,
+}
+
+impl Watched {
+    fn start(
+        site: &Site,
+        input: &str,
+        round: u32,
+        influxdb: Option<SocketAddr>,
+    ) -> Result<Watched, Error> {
+        let is_on = influxdb.is_some();
+        let name = format!("{input}-{}-{round}", if is_on { "on" } else { "off" });
+        site.create_topic(&name, PARTITIONS, &[])?;
+        let mut config = site.seed_job(input, &name, "workers = 1");
+        if let Some(address) = influxdb {
+            config += &format!(
+                "\n[influxdb]\nurl = \"http://{address}\"\ndatabase = \"weir\"\ninterval = \"1s\"\n"
+            );
+        }
+        let options: &[&str] = match is_on {
+            true => &["--log-format", "json"],
+            false => &["--log", "error"],
+        };
+        let weir = site.run_weir_with(&name, &config, options)?;
+        Ok(Watched { weir, is_on })
     }
-    let options: &[&str] = match influxdb {
-        Some(_) => &["--log-format", "json"],
-        None => &["--log", "error"],
-    };
-    let mut weir = site.run_weir_with(&name, &config, options)?;
-    let (admin, pid) = (weir.admin, weir.running.child.id());
+
+    fn point(&self) -> Result<Point, Error> {
+        let pid = self.weir.running.child.id();
+        Ok(Point {
+            records: passed(self.weir.admin).unwrap_or(0),
+            cpu_seconds: cpu_seconds(pid)?,
+            observers: cpu_seconds_of_threads(pid, &["weir", "influxdb"])?,
+        })
+    }
+}
+
+/// Microseconds of CPU a record of each, and the share of it in threads that observe, from when both have had their warm-up to when one has no more to read.
+fn measure(
+    pair: &mut [Watched; 2],
+    arguments: &Arguments,
+    answers: &mut Vec<Duration>,
+) -> Result<[(f64, f64); 2], Error> {
     let mut scraped = Instant::now();
-    let mut wait = |what: &str, most: u64| {
+    let mut wait = |what: &str, reached: &dyn Fn(&[Point; 2]) -> bool| {
         eventually(what, ROUND_DEADLINE, || {
-            if influxdb.is_some() && scraped.elapsed() >= SCRAPE_EVERY {
+            if scraped.elapsed() >= SCRAPE_EVERY {
                 scraped = Instant::now();
-                http::get(admin, "/metrics")?;
-                answers.push(scraped.elapsed());
+                for it in pair.iter().filter(|it| it.is_on) {
+                    // It listens a moment after its start.
+                    if http::get(it.weir.admin, "/metrics").is_ok() {
+                        answers.push(scraped.elapsed());
+                    }
+                }
             }
-            let records = passed(admin).unwrap_or(0);
-            thread::sleep(Duration::from_millis(50));
-            Ok((records >= most).then_some(records))
+            let points = [pair[0].point()?, pair[1].point()?];
+            thread::sleep(Duration::from_millis(100));
+            Ok(reached(&points).then_some(points))
         })
     };
-    let before = wait("the warm-up", arguments.warmup)?;
-    let cpu_before = cpu_seconds(pid)?;
-    let after = wait("all records", arguments.records)?;
-    let cpu = cpu_seconds(pid)? - cpu_before;
-    weir.running.terminate()?;
-    Ok(cpu * 1e6 / (after - before) as f64)
+    let before = wait("the warm-up", &|points| {
+        points.iter().all(|it| it.records >= arguments.warmup)
+    })?;
+    let after = wait("all records", &|points| {
+        points.iter().any(|it| it.records >= arguments.records)
+    })?;
+    let cost = |at: usize| {
+        let cpu = after[at].cpu_seconds - before[at].cpu_seconds;
+        let observers = after[at].observers - before[at].observers;
+        let records = (after[at].records - before[at].records).max(1) as f64;
+        (cpu * 1e6 / records, observers / cpu)
+    };
+    Ok([cost(0), cost(1)])
 }
 
 /// The records that the last transform was given.

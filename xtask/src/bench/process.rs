@@ -12,6 +12,30 @@ pub fn cpu_seconds(pid: u32) -> Result<f64, Error> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// CPU time of the threads with these names (the first 15 bytes of each, as Linux keeps them), in seconds. The thread that
+/// a process starts with is named as its program.
+pub fn cpu_seconds_of_threads(pid: u32, names: &[&str]) -> Result<f64, Error> {
+    let folder = format!("/proc/{pid}/task");
+    let mut nanos = 0;
+    for thread in fs::read_dir(&folder).with_context(|| format!("can't read {folder}"))? {
+        let thread = thread?.path();
+        // One that ended meanwhile.
+        let Ok(name) = fs::read_to_string(thread.join("comm")) else {
+            continue;
+        };
+        if names.contains(&name.trim_end()) {
+            let path = thread.join("schedstat");
+            let text = fs::read_to_string(&path);
+            let text = text.with_context(|| format!("can't read {}", path.display()))?;
+            let spent = text.split(' ').next().and_then(|it| it.parse().ok());
+            let spent: u64 =
+                spent.with_context(|| format!("{} has an unknown form", path.display()))?;
+            nanos += spent;
+        }
+    }
+    Ok(nanos as f64 / 1e9)
+}
+
 /// The most memory that a process ever had resident, in bytes.
 pub fn peak_rss_bytes(pid: u32) -> Result<u64, Error> {
     let path = format!("/proc/{pid}/status");
@@ -47,6 +71,21 @@ mod tests {
         let peak = peak_rss_bytes(pid).unwrap();
         assert!((1 << 20..1 << 32).contains(&peak), "{peak}");
         assert!(cpu_seconds(pid).unwrap() < 1e6);
+        let busy = std::thread::Builder::new().name("busy".to_string());
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let busy = busy.spawn(move || {
+            let sum: u64 = (0..10_000_000u64).map(std::hint::black_box).sum();
+            std::hint::black_box(sum);
+            let _ = wait.recv();
+        });
+        let spent = || cpu_seconds_of_threads(pid, &["busy"]).unwrap();
+        while spent() == 0.0 {
+            std::thread::yield_now();
+        }
+        assert!(spent() < 1e6);
+        assert_eq!(cpu_seconds_of_threads(pid, &["nobody"]).unwrap(), 0.0);
+        drop(done);
+        busy.unwrap().join().unwrap();
     }
 
     #[test]

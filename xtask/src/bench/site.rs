@@ -83,7 +83,8 @@ impl Site {
         broker::create_topic(&self.bootstrap, name, partitions, settings)
     }
 
-    /// A config with the seed job (see the README) in a group of the output's name, and further lines of its pipeline.
+    /// A config with the seed job (see the README) in a group of the output's name, with a data folder of its own, and
+    /// further lines of its pipeline.
     pub(super) fn seed_job(&self, input: &str, output: &str, lines: &str) -> String {
         format!(
             "\
@@ -115,7 +116,7 @@ module = \"filter.wasm\"
 config = {{ keep = \"event_time % 2 == 0\" }}
 ",
             modules = guests::folder(),
-            data = self.folder().join("weir-data"),
+            data = self.folder().join(format!("{output}-data")),
             bootstrap = self.bootstrap,
         )
     }
