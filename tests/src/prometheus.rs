@@ -34,17 +34,30 @@ impl Prometheus {
         targets: &[SocketAddr],
         rules: Option<&Path>,
     ) -> Prometheus {
+        let rules: Vec<&Path> = rules.into_iter().collect();
+        Prometheus::launch(scratch, targets, &format!("rule_files: {rules:?}"), "")
+    }
+
+    /// As [`start`](Prometheus::start), for targets that speak TLS with a certificate of this authority (a PEM file).
+    #[track_caller]
+    pub fn start_secure(scratch: &Scratch, targets: &[SocketAddr], authority: &Path) -> Prometheus {
+        let tls = format!("scheme: https, tls_config: {{ca_file: {authority:?}}}, ");
+        Prometheus::launch(scratch, targets, "", &tls)
+    }
+
+    /// With this line of its config, and these fields of the job.
+    #[track_caller]
+    fn launch(scratch: &Scratch, targets: &[SocketAddr], line: &str, fields: &str) -> Prometheus {
         let folder = tempfile::Builder::new()
             .prefix("prometheus-")
             .tempdir_in(scratch.path());
         let folder = must(folder).keep();
         let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
-        let rules: Vec<&Path> = rules.into_iter().collect();
         // JSON is YAML.
         let config = format!(
             "global: {{scrape_interval: {INTERVAL}s, evaluation_interval: {INTERVAL}s}}\n\
-             rule_files: {rules:?}\n\
-             scrape_configs: [{{job_name: weir, static_configs: [{{targets: {targets:?}}}]}}]\n"
+             {line}\n\
+             scrape_configs: [{{job_name: weir, {fields}static_configs: [{{targets: {targets:?}}}]}}]\n"
         );
         let file = folder.join("prometheus.yml");
         must(std::fs::write(&file, config));

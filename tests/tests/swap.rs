@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use weir_tests::{Consumed, MINUTE, Pipeline, Record, Scratch, Signal, Topic, Weir, config, guest};
+use weir_tests::{
+    Consumed, MINUTE, Pipeline, Prometheus, Record, Scratch, Signal, Topic, Weir, config, guest,
+};
 use xtask::http::{self, Response};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -821,6 +823,14 @@ fn with_a_certificate_tls_is_spoken() {
         stranger.stderr.contains("isn't trusted; --ca names"),
         "{stranger:?}"
     );
+    // A client that would rather speak HTTP/2.
+    let authority = scratch.path().join("cert.pem");
+    let prometheus = Prometheus::start_secure(&scratch, &[weir.admin().unwrap()], &authority);
+    weir.wait_until("Prometheus reads the metrics", MINUTE, |_| {
+        prometheus
+            .number("up{job=\"weir\"}")
+            .filter(|it| *it == 1.0)
+    });
     assert!(
         weir.get("/healthz").is_none_or(|it| it.status == 400),
         "it's not spoken in the clear"

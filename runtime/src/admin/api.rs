@@ -1,9 +1,10 @@
 //! The API: what runs, and how that changes.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
@@ -122,6 +123,7 @@ async fn versions(
         (status = OK, body = Changed),
         (status = NOT_FOUND, body = Problem),
         (status = CONFLICT, body = Problem, description = "Something else is being done to the transform, or there's nothing to do"),
+        (status = REQUEST_TIMEOUT, body = Problem, description = "The body came too slowly"),
         (status = PAYLOAD_TOO_LARGE, body = Problem),
         (status = UNSUPPORTED_MEDIA_TYPE, body = Problem),
         (status = UNPROCESSABLE_ENTITY, body = Problem, description = "The version isn't fit to run"),
@@ -419,8 +421,22 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(media.trim().to_ascii_lowercase())
 }
 
+/// How long a client may take for a small body, in seconds.
+const BODY: u64 = 20;
+
+/// How slowly a large one may come beside that: as over a line of 1 Mbit/s.
+const BODY_BYTES_PER_SECOND: u64 = 100_000;
+
 async fn read(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
-    match to_bytes(body, most).await {
+    let length = body.size_hint().upper().unwrap_or(most as u64);
+    let time = Duration::from_secs(BODY + length / BODY_BYTES_PER_SECOND);
+    let Ok(read) = tokio::time::timeout(time, to_bytes(body, most)).await else {
+        return Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body didn't come within {} s", time.as_secs()),
+        ));
+    };
+    match read {
         Ok(bytes) => Ok(bytes.into()),
         Err(why) if is_too_long(&why) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
@@ -59,13 +60,17 @@ impl Admin {
             None => None,
             Some(config::Tls { cert, key }) => {
                 let read = RustlsConfig::from_pem_file(cert, key).await;
-                Some(read.with_context(|| {
+                let read = read.with_context(|| {
                     format!(
                         "reading the certificate {} and the key {} of [admin.tls]",
                         cert.display(),
                         key.display()
                     )
-                })?)
+                })?;
+                // It would offer HTTP/2, too, which the server doesn't speak (see `bounded`).
+                let mut offered = (*read.get_inner()).clone();
+                offered.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Some(RustlsConfig::from_config(Arc::new(offered)))
             }
         };
         let listener = listener(config.listen)?;
@@ -134,7 +139,7 @@ impl Admin {
     }
 }
 
-/// Has clients that take their time for a request hung up on.
+/// Has clients that take their time for a request hung up on. In HTTP/1 alone, where a connection that idles is known.
 fn bounded<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
     let mut http = server.http_builder().http1();
     http.header_read_timeout(IDLE);
