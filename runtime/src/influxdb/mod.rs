@@ -19,12 +19,13 @@ use ureq::http::StatusCode;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::config::{InfluxDb, InfluxDbPlace};
+use crate::fold::Fold;
 use crate::metrics::Metrics;
 
 /// How long one request may take: nobody waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the last values are written for.
+/// How long the last values are written for, and waited for.
 const FINISH: Duration = Duration::from_secs(5);
 
 /// The first pause after a failure; it doubles with each further one.
@@ -35,6 +36,12 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// Lines of one request, as InfluxDB recommends.
 const LINES: usize = 5_000;
+
+/// How many more a request may have after each that went well, below that: somebody's limit is found, and left again.
+const MORE_LINES: usize = 50;
+
+/// How often it's said that a limit was met.
+const LIMIT_TOLD: Duration = Duration::from_secs(3_600);
 
 /// What lines are put together in is a share of the buffer at most, so that no more than that is lost at once.
 const SHARES: usize = 4;
@@ -65,6 +72,7 @@ impl Writer {
             metrics,
             buffer: Buffer::new(config.buffer.0 as usize),
             failing: None,
+            fold: Fold::every(LIMIT_TOLD),
             written,
             lost,
             failures,
@@ -112,6 +120,8 @@ struct Work {
     metrics: Metrics,
     buffer: Buffer,
     failing: Option<Failing>,
+    /// What was said of its limits.
+    fold: Fold<()>,
     written: IntCounter,
     lost: IntCounter,
     failures: IntCounter,
@@ -134,6 +144,8 @@ struct Failing {
 struct Buffer {
     /// What may wait, in bytes.
     most: usize,
+    /// How many lines a request may have.
+    at_once: usize,
     batches: VecDeque<Lines>,
     bytes: usize,
     lines: usize,
@@ -161,14 +173,15 @@ impl Work {
         loop {
             let now = Instant::now();
             let retry = self.failing.as_ref().map(|it| it.retry);
-            let due = retry
-                .filter(|_| self.buffer.lines > 0)
-                .unwrap_or(next)
-                .min(next);
+            // What's left of a large buffer goes on at once.
+            let due = match self.buffer.lines {
+                0 => next,
+                _ => retry.unwrap_or(now).min(next),
+            };
             match stopped.recv_timeout(due.saturating_duration_since(now)) {
                 Ok(()) => {
                     self.take();
-                    self.write(Some(now + FINISH));
+                    self.write(now + FINISH);
                     let left = self.buffer.lines;
                     if left > 0 {
                         self.lost.inc_by(left as u64);
@@ -186,7 +199,7 @@ impl Work {
                 next = (next + self.config.interval).max(now);
             }
             if self.failing.as_ref().is_none_or(|it| now >= it.retry) {
-                self.write(None);
+                self.write(next);
             }
         }
     }
@@ -214,32 +227,39 @@ impl Work {
         self.buffered.set(self.buffer.lines as f64);
     }
 
-    /// Writes all that waits, until something fails or the time is over.
-    fn write(&mut self, until: Option<Instant>) {
+    /// Writes what waits, one request at least, until something fails or it's time for something else.
+    fn write(&mut self, until: Instant) {
+        let mut is_first = true;
         while let Some(batch) = self.buffer.batches.front() {
-            let left = until.map(|it| it.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|it| it.is_zero()) {
+            if !std::mem::take(&mut is_first) && Instant::now() >= until {
                 break;
             }
-            let timeout = left.unwrap_or(TIMEOUT).min(TIMEOUT);
-            let sent = post(&self.agent, &self.config, &batch.text, timeout);
+            let sent = post(&self.agent, &self.config, &batch.text);
             let count = batch.count as u64;
             match sent {
                 Ok(()) => {
                     self.buffer.pop();
+                    self.buffer.grow();
                     self.written.inc_by(count);
                     if let Some(Failing { times, .. }) = self.failing.take() {
                         info!(times, "InfluxDB takes the metrics again");
                     }
                 }
-                Err(Refused::TooMany(_)) if self.buffer.halve() => self.failures.inc(),
-                Err(Refused::Ever(why) | Refused::TooMany(why)) => {
+                Err(Refused::TooMany(why)) if self.buffer.halve() => {
+                    self.failures.inc();
+                    let most = self.buffer.at_once;
+                    if self.fold.tells((), Instant::now()).is_some() {
+                        warn!(most, "InfluxDB gets fewer points at once: {why:#}");
+                    }
+                }
+                Err(Refused::Ever(why)) => {
                     self.failures.inc();
                     self.lost.inc_by(count);
                     self.buffer.pop();
                     self.tell(&why, &format!("; {count} points are lost"));
                 }
-                Err(Refused::Now(why)) => {
+                // A single point can't be too much, so that's somebody else's answer.
+                Err(Refused::Now(why) | Refused::TooMany(why)) => {
                     self.failures.inc();
                     self.tell(&why, "; it's tried again");
                     break;
@@ -272,6 +292,7 @@ impl Buffer {
     fn new(most: usize) -> Buffer {
         Buffer {
             most,
+            at_once: LINES,
             batches: VecDeque::new(),
             bytes: 0,
             lines: 0,
@@ -282,7 +303,7 @@ impl Buffer {
     fn push(&mut self, lines: Lines) -> usize {
         // While they wait, few requests are to be made of many.
         if let Some(last) = self.batches.back_mut()
-            && last.count + lines.count <= LINES
+            && last.count + lines.count <= self.at_once
             && last.text.len() + lines.text.len() <= self.most / SHARES
         {
             last.text.push_str(&lines.text);
@@ -293,13 +314,10 @@ impl Buffer {
         }
         self.bytes += lines.text.len();
         self.lines += lines.count;
-        let (mut next, mut new) = (Some(lines), 0);
-        while let Some(mut lines) = next {
-            next = lines.split_off(LINES);
-            self.batches.push_back(lines);
-            new += 1;
-        }
-        self.shrink(new)
+        let new = lines.split(self.at_once);
+        let count = new.len();
+        self.batches.extend(new);
+        self.shrink(count)
     }
 
     /// Has the oldest go if it's too much, but for so many of the newest; how many lines are lost for it.
@@ -311,16 +329,21 @@ impl Buffer {
         lost
     }
 
-    /// Makes two of the oldest batch; false if that's a single line.
+    /// Lets requests have some more lines again.
+    fn grow(&mut self) {
+        self.at_once = (self.at_once + MORE_LINES).min(LINES);
+    }
+
+    /// Makes two of the oldest batch, and has none be larger than these from now on; false if that's a single line.
     fn halve(&mut self) -> bool {
-        let Some(mut batch) = self.batches.pop_front() else {
+        let oldest = self.batches.front().map_or(0, |it| it.count);
+        if oldest < 2 {
             return false;
-        };
-        let other = batch.split_off(batch.count.div_ceil(2));
-        let is_halved = other.is_some();
-        other.into_iter().for_each(|it| self.batches.push_front(it));
-        self.batches.push_front(batch);
-        is_halved
+        }
+        self.at_once = oldest.div_ceil(2);
+        let batches = std::mem::take(&mut self.batches).into_iter();
+        self.batches = batches.flat_map(|it| it.split(self.at_once)).collect();
+        true
     }
 
     /// Removes the oldest batch; how many lines it has.
@@ -333,21 +356,22 @@ impl Buffer {
 }
 
 impl Lines {
-    /// Cuts it after so many lines, and returns those that follow, if any do.
-    fn split_off(&mut self, count: usize) -> Option<Lines> {
-        let left = self.count.checked_sub(count).filter(|it| *it > 0)?;
-        let mut ends = self.text.match_indices('\n');
-        let (end, _) = ends.nth(count.checked_sub(1)?)?;
-        self.count = count;
-        Some(Lines {
-            text: self.text.split_off(end + 1),
-            count: left,
-        })
+    /// Cuts it into pieces of so many lines at most.
+    fn split(self, most: usize) -> Vec<Lines> {
+        if self.count <= most {
+            return vec![self];
+        }
+        let lines: Vec<&str> = self.text.split_inclusive('\n').collect();
+        let pieces = lines.chunks(most).map(|it| Lines {
+            text: it.concat(),
+            count: it.len(),
+        });
+        pieces.collect()
     }
 }
 
 /// Sends lines to the write endpoint of version 1 or 2.
-fn post(agent: &Agent, config: &InfluxDb, lines: &str, timeout: Duration) -> Result<(), Refused> {
+fn post(agent: &Agent, config: &InfluxDb, lines: &str) -> Result<(), Refused> {
     let url = config.url.trim_end_matches('/');
     let mut request = match &config.place {
         InfluxDbPlace::Database { name, .. } => agent
@@ -366,7 +390,7 @@ fn post(agent: &Agent, config: &InfluxDb, lines: &str, timeout: Duration) -> Res
     let sent = request
         .header("content-type", "text/plain; charset=utf-8")
         .config()
-        .timeout_global(Some(timeout))
+        .timeout_global(Some(TIMEOUT))
         .build()
         .send(lines);
     let mut response =
@@ -448,10 +472,17 @@ mod tests {
         buffer.push(lines(5, 10));
         assert!(buffer.halve());
         assert_eq!(batches(&buffer), [(3, 30), (2, 20)]);
+        // It stays so for those that come.
+        buffer.push(lines(4, 10));
+        assert_eq!(batches(&buffer), [(3, 30), (2, 20), (3, 30), (1, 10)]);
         assert!(buffer.halve());
         assert!(buffer.halve());
-        assert_eq!(batches(&buffer), [(1, 10), (1, 10), (1, 10), (2, 20)]);
+        assert_eq!(batches(&buffer), [(1, 10); 9]);
         assert!(!buffer.halve(), "one line is one line");
-        assert_eq!((buffer.lines, buffer.bytes), (5, 50));
+        buffer.grow();
+        buffer.push(lines(52, 10));
+        assert_eq!(batches(&buffer)[9..], [(51, 510), (1, 10)]);
+        assert_eq!(buffer.batches.len(), 11);
+        assert_eq!((buffer.lines, buffer.bytes), (61, 610));
     }
 }
