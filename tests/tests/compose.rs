@@ -102,6 +102,14 @@ impl Seed {
         Weir::start_command(scratch, &arguments)
     }
 
+    /// Records a second that it writes.
+    pub fn rate(&self) -> f64 {
+        let command = list(&services()["produce"], "command");
+        let at = command.iter().position(|it| it == "--rate");
+        let rate = at.and_then(|at| command.get(at + 1)?.parse().ok());
+        rate.expect("a rate")
+    }
+
     /// Waits until all that's in the input is done with.
     #[track_caller]
     pub fn wait_done(&mut self) {

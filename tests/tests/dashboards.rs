@@ -93,7 +93,7 @@ fn times() -> Vec<(String, String)> {
     [
         ("__rate_interval", "10s"),
         ("__range", "120s"),
-        ("__interval", "5s"),
+        ("__interval", "10s"),
         ("timeFilter", "time >= now() - 10m"),
     ]
     .map(|(name, value)| (name.to_string(), value.to_string()))
@@ -111,12 +111,10 @@ fn has_number(result: &Value) -> bool {
     numbers.any(f64::is_finite)
 }
 
-/// What is wrong with the answers of Prometheus's dashboard.
-fn prometheus_lacks(prometheus: &Prometheus) -> Vec<String> {
-    let dashboard = dashboard("weir-prometheus");
-    let mut lacks = Vec::new();
+/// The values of the variables of Prometheus's dashboard, all of them chosen.
+fn known_to_prometheus(prometheus: &Prometheus) -> Result<Vec<(String, String)>, String> {
     let mut values = times();
-    for (name, query) in variables(&dashboard) {
+    for (name, query) in variables(&dashboard("weir-prometheus")) {
         let query = fill(&query, &values);
         let inside = query
             .strip_prefix("label_values(")
@@ -126,9 +124,48 @@ fn prometheus_lacks(prometheus: &Prometheus) -> Vec<String> {
             .expect("label_values");
         match prometheus.label_values(selector, label) {
             Ok(found) if !found.is_empty() => values.push((name, alternatives(&found))),
-            other => return vec![format!("variable {name}: {other:?}")],
+            other => return Err(format!("variable {name}: {other:?}")),
         }
     }
+    Ok(values)
+}
+
+/// The same of InfluxDB's.
+fn known_to_influx(influx: &Influx) -> Result<Vec<(String, String)>, String> {
+    let mut values = times();
+    for (name, query) in variables(&dashboard("weir-influxdb")) {
+        let rows = influx.rows(DATABASE, &fill(&query, &values));
+        let found = rows
+            .iter()
+            .filter_map(|it| Some(it.get(1)?.as_str()?.to_string()));
+        let found: Vec<String> = found.collect();
+        if found.is_empty() {
+            return Err(format!("variable {name}: nothing"));
+        }
+        values.push((name, alternatives(&found)));
+    }
+    Ok(values)
+}
+
+/// The first query of a panel, filled in.
+#[track_caller]
+fn query_of(name: &str, title: &str, key: &str, values: &[(String, String)]) -> String {
+    let dashboard = dashboard(name);
+    let panel = items(&dashboard, "panels")
+        .iter()
+        .find(|it| it["title"] == title);
+    let panel = panel.unwrap_or_else(|| panic!("{name} has no panel {title}"));
+    fill(panel["targets"][0][key].as_str().expect("a query"), values)
+}
+
+/// What is wrong with the answers of Prometheus's dashboard.
+fn prometheus_lacks(prometheus: &Prometheus) -> Vec<String> {
+    let dashboard = dashboard("weir-prometheus");
+    let mut lacks = Vec::new();
+    let values = match known_to_prometheus(prometheus) {
+        Ok(values) => values,
+        Err(lack) => return vec![lack],
+    };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("it's after 1970");
@@ -152,18 +189,10 @@ fn prometheus_lacks(prometheus: &Prometheus) -> Vec<String> {
 fn influx_lacks(influx: &Influx) -> Vec<String> {
     let dashboard = dashboard("weir-influxdb");
     let mut lacks = Vec::new();
-    let mut values = times();
-    for (name, query) in variables(&dashboard) {
-        let rows = influx.rows(DATABASE, &fill(&query, &values));
-        let found = rows
-            .iter()
-            .filter_map(|it| Some(it.get(1)?.as_str()?.to_string()));
-        let found: Vec<String> = found.collect();
-        if found.is_empty() {
-            return vec![format!("variable {name}: nothing")];
-        }
-        values.push((name, alternatives(&found)));
-    }
+    let values = match known_to_influx(influx) {
+        Ok(values) => values,
+        Err(lack) => return vec![lack],
+    };
     for query in queries(&dashboard, "query") {
         let text = fill(&query.text, &values);
         let has_number = |results: &[Value]| {
@@ -225,6 +254,24 @@ fn every_query_is_answered_and_with_what_weir_counted() {
     // While records flow: otherwise there'd be no rates.
     wait_complete("Prometheus's dashboard", || prometheus_lacks(&prometheus));
     wait_complete("InfluxDB's dashboard", || influx_lacks(&seed.influx));
+
+    // And the rate is the true one.
+    let rate = seed.rate();
+    let is_near = |it: f64| (it - rate).abs() < rate / 10.0;
+    let title = "Records in";
+    let values = known_to_prometheus(&prometheus).unwrap();
+    let query = query_of("weir-prometheus", title, "expr", &values);
+    eventually(&format!("{rate} in {query}"), MINUTE, || {
+        prometheus.number(&query).filter(|it| is_near(*it))
+    });
+    let values = known_to_influx(&seed.influx).unwrap();
+    let query = query_of("weir-influxdb", title, "query", &values);
+    eventually(&format!("{rate} in {query}"), MINUTE, || {
+        let rows = seed.influx.rows(DATABASE, &query);
+        // The last row is of a time that isn't over.
+        let row = rows.get(rows.len().checked_sub(2)?)?;
+        row.get(1)?.as_f64().filter(|it| is_near(*it))
+    });
 
     producing.terminate();
     seed.wait_done();

@@ -37,8 +37,7 @@ impl Deployment {
                 (self.shared.next(), state.chain(&mut Vec::new()))
             };
             chain.start_guests(&mut |version, took| {
-                let (pipeline, transform) = (&self.pipeline, &version.transform);
-                self.metrics.guest_started(pipeline, transform, took);
+                self.metrics.guest_started(&self.pipeline, version, took);
             })?;
             let mut state = self.state();
             // Published meanwhile: what was started is of no use.

@@ -194,7 +194,8 @@ impl Deployment {
         let module = Module::load(&self.host, bytes, &transform.limits);
         let module = module.with_context(|| unusable(transform))?;
         if let Some(took) = module.compile_time() {
-            self.metrics.compiled(took);
+            self.metrics
+                .compiled(&self.pipeline, &transform.name, known.number, took);
         }
         Ok(Version {
             transform: transform.name.clone(),

@@ -182,7 +182,7 @@ impl Deployment {
         let proving = move || {
             let version = this.stored(&transform, &known)?;
             // It ran before; what it's tried with now says no more.
-            let guests = this.start(&version.transform, || version.guest())?;
+            let guests = this.start(&version, || version.guest())?;
             Ok::<_, Error>((Arc::new(version), guests))
         };
         let (version, guests) = blocking(proving)
@@ -291,13 +291,13 @@ impl Deployment {
 
     /// Starts and tries a guest of a version for each worker.
     pub(super) fn prove(&self, version: &Version) -> Result<Vec<Guest>, Error> {
-        self.start(&version.transform, || version.prove())
+        self.start(version, || version.prove())
     }
 
     /// Starts a guest for each worker; one at least, so that a version is proven also where no worker runs yet.
     fn start(
         &self,
-        transform: &str,
+        version: &Version,
         start: impl Fn() -> Result<Guest, Error>,
     ) -> Result<Vec<Guest>, Error> {
         let places = self.state().crew.len().max(1);
@@ -305,7 +305,7 @@ impl Deployment {
             let began = Instant::now();
             let guest = start()?;
             self.metrics
-                .guest_started(&self.pipeline, transform, began.elapsed());
+                .guest_started(&self.pipeline, version, began.elapsed());
             Ok(guest)
         };
         (0..places).map(guest).collect()

@@ -205,14 +205,14 @@ families! {
         "Changes of a transform's version that went back to an earlier one, or ended a canary.";
     PROBATIONS_FAILED = "weir_probations_failed_total", Count, Counter, &["pipeline", "transform", "reason"],
         "Versions that were rolled back by themselves, by reason: broken, refused or latency for the bound of their probation, or stopped for the pipeline.";
-    GUEST_START = "weir_guest_start_duration_seconds", Seconds, Histogram(WAITS), TRANSFORM,
+    GUEST_START = "weir_guest_start_duration_seconds", Seconds, Histogram(WAITS), VERSION_OF,
         "How long it took to start a guest, and to try it where it's a new version's.";
     COMPILATIONS = "weir_compilations_total", Count, Counter, &[],
         "Modules that were compiled, since the cache had no code of them.";
-    COMPILE_DURATION = "weir_compile_duration_seconds", Seconds, Histogram(WAITS), &[],
-        "How long a module took to compile.";
+    COMPILE_DURATION = "weir_compile_duration_seconds", Seconds, Histogram(WAITS), VERSION_OF,
+        "How long a module took to compile for the version that needed it first; none for those whose code was cached. What was refused counts under the number that it would have had.";
     ADMIN_CONNECTIONS_DROPPED = "weir_admin_connections_dropped_total", Count, Counter, &["reason"],
-        "Connections to the admin endpoints that were closed, by reason: surplus to those at a time, or unread for an answer that nobody read.";
+        "Connections to the admin endpoints that were closed, by reason: surplus for one that gave way to another since there were too many, or unread for an answer that nobody read.";
     BUILD = "weir_build_info", Flag, Gauge, &["version", "librdkafka"],
         "1; the labels say what this is.";
     INFLUXDB_POINTS = "weir_influxdb_points_total", Count, Counter, &["result"],

@@ -69,7 +69,6 @@ impl Default for Metrics {
         }));
         // There from the start, so that a start without compiling shows 0.
         metrics.counter(&COMPILATIONS, &[]);
-        metrics.histogram(&COMPILE_DURATION, &[]);
         let build = [env!("CARGO_PKG_VERSION"), &crate::kafka::version()];
         let build = metrics.gauge(&BUILD, &build);
         build.set(1.0);
@@ -217,16 +216,18 @@ impl Metrics {
 
 /// What the control side counts.
 impl Metrics {
-    /// A module was compiled.
-    pub fn compiled(&self, took: Duration) {
+    /// A module was compiled for a version.
+    pub fn compiled(&self, pipeline: &str, transform: &str, version: u64, took: Duration) {
+        let labels = [pipeline, transform, &version.to_string()];
         self.counter(&COMPILATIONS, &[]).inc();
-        self.histogram(&COMPILE_DURATION, &[])
+        self.histogram(&COMPILE_DURATION, &labels)
             .observe(took.as_secs_f64());
     }
 
     /// A guest was started.
-    pub fn guest_started(&self, pipeline: &str, transform: &str, took: Duration) {
-        self.histogram(&GUEST_START, &[pipeline, transform])
+    pub fn guest_started(&self, pipeline: &str, version: &Version, took: Duration) {
+        let labels = [pipeline, &version.transform, &version.number.to_string()];
+        self.histogram(&GUEST_START, &labels)
             .observe(took.as_secs_f64());
     }
 
@@ -351,6 +352,8 @@ impl Metrics {
             &BATCH_DURATION,
             &RECORD_DURATION,
             &GUEST_MEMORY,
+            &COMPILE_DURATION,
+            &GUEST_START,
         ] {
             self.remove(family, &labels);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use chrono::Utc;
 use prometheus::{Histogram, IntCounter};
 
 use super::{
@@ -286,6 +287,8 @@ impl Partition {
         self.records_out.inc_by(tally.records_out);
         self.bytes_out.inc_by(tally.bytes_out);
         if let Some(newest) = tally.newest {
+            // A timestamp that's yet to come must not hide a stall until then.
+            let newest = newest.min(Utc::now().timestamp_millis());
             self.newest.fetch_max(newest, Ordering::Relaxed);
         }
     }

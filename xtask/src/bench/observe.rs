@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         Spread::of(threads).text(2)
     );
     println!(
-        "an answer of /metrics while all workers are busy, ms: {}",
+        "an answer of /metrics or /readyz while all workers are busy, ms: {}",
         Spread::of(answers).text(1)
     );
     Ok(())
@@ -170,8 +170,11 @@ fn measure(
                 scraped = Instant::now();
                 for it in pair.iter().filter(|it| it.is_on) {
                     // It listens a moment after its start.
-                    if http::get(it.weir.admin, "/metrics").is_ok() {
-                        answers.push(scraped.elapsed());
+                    for path in ["/metrics", "/readyz"] {
+                        let asked = Instant::now();
+                        if http::get(it.weir.admin, path).is_ok() {
+                            answers.push(asked.elapsed());
+                        }
                     }
                 }
             }
