@@ -317,6 +317,28 @@ fn scrapers_that_hang_hold_nothing_up() {
 }
 
 #[test]
+fn each_part_logs_at_its_level() {
+    let (input, output) = (Topic::create(1), Topic::create(1));
+    let pipeline = Pipeline::new("p", &input, &output);
+    let scratch = Scratch::new();
+    let text = config(&[&pipeline]);
+    // "starting" and "assigned" are said by others than the app.
+    for (filter, others) in [("info", 2), ("warn,weir::app=info", 0)] {
+        let mut weir = Weir::start_with(&scratch, &text, &["--log", filter]);
+        weir.wait_ready();
+        assert_eq!(weir.terminate(), Some(0));
+        let log = weir.log();
+        assert!(log.contains(" INFO weir::app: "), "{filter}: {log}");
+        let said = [
+            " INFO weir::pipeline: starting",
+            " INFO weir::worker: assigned",
+        ];
+        let said = said.into_iter().filter(|it| log.contains(it)).count();
+        assert_eq!(said, others, "{filter}: {log}");
+    }
+}
+
+#[test]
 fn the_log_for_programs_is_an_object_a_line() {
     let (input, output) = (Topic::create(1), Topic::create(1));
     let pipeline = Pipeline::new("p", &input, &output).transform("act", "faulty", "");
