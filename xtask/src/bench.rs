@@ -28,7 +28,8 @@ Examples:
   cargo xtask bench shadow              # the rate with a slow shadow and without
   cargo xtask bench observe             # what metrics, InfluxDB and logs cost
   cargo xtask bench guests              # what crossing and each guest cost
-  cargo xtask bench guests chain";
+  cargo xtask bench guests chain
+  cargo xtask bench guests counting     # what the metrics cost a worker";
 
 /// Measure.
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ enum What {
     Swap(swap::Arguments),
     Shadow(shadow::Arguments),
     Observe(observe::Arguments),
-    /// Time guests without a broker: the crossing, each guest, the chain, and native twins.
+    /// Time guests without a broker: the crossing, each guest, the chain, native twins, and counting for the metrics.
     Guests {
         /// Arguments for the benchmark, a filter for example.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -101,18 +101,16 @@ impl Shared {
             _end: end,
         };
         let is_full = open.list.len() >= MOST;
-        if is_full {
-            let silent = open.list.iter().enumerate().min_by_key(|(_, it)| it.heard);
-            if let Some((at, _)) = silent {
-                open.list.swap_remove(at);
-            }
+        let silent = open.list.iter().enumerate().min_by_key(|(_, it)| it.heard);
+        if let Some((at, _)) = silent.filter(|_| is_full) {
+            open.list.swap_remove(at);
         }
         open.list.push(entry);
         drop(open);
         if is_full {
             self.surplus.inc();
             self.tell(
-                "all connections of the admin endpoints are taken, and one more closes that which was silent for the longest time",
+                "all connections of the admin endpoints are taken: the one that was silent for the longest time gives way to another",
             );
         }
         (number, ended)
@@ -121,7 +119,8 @@ impl Shared {
     fn tell(&self, what: &'static str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(more) = told.tells(what, Instant::now()) {
-            warn!(more, most = MOST, "{what}");
+            let more = (more > 0).then_some(more);
+            warn!(more, "{what}");
         }
     }
 }

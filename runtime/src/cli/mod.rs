@@ -19,8 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
-use self::args::ConfigFile;
-use self::args::LogFormat;
+use self::args::{ConfigFile, LogFormat};
 use crate::app::App;
 use crate::config::{self, Config, ConfigError};
 use crate::instance::Instance;

@@ -25,8 +25,11 @@ use crate::metrics::Metrics;
 /// How long one request may take: nobody waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the last values are written for, and waited for.
+/// How long the last values are written for.
 const FINISH: Duration = Duration::from_secs(5);
+
+/// What it takes beside that to tell what became of them.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// The first pause after a failure; it doubles with each further one.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -95,7 +98,7 @@ impl Writer {
     pub fn finish(self) {
         // Both fail only if the thread is gone.
         let _ = self.stop.send(());
-        let _ = self.done.recv_timeout(FINISH);
+        let _ = self.done.recv_timeout(FINISH + SLACK);
     }
 }
 
@@ -181,7 +184,8 @@ impl Work {
             match stopped.recv_timeout(due.saturating_duration_since(now)) {
                 Ok(()) => {
                     self.take();
-                    self.write(now + FINISH);
+                    // One request that begins at the last moment has its time, too.
+                    self.write(now + FINISH / 2, FINISH / 2);
                     let left = self.buffer.lines;
                     if left > 0 {
                         self.lost.inc_by(left as u64);
@@ -199,7 +203,7 @@ impl Work {
                 next = (next + self.config.interval).max(now);
             }
             if self.failing.as_ref().is_none_or(|it| now >= it.retry) {
-                self.write(next);
+                self.write(next, TIMEOUT);
             }
         }
     }
@@ -227,14 +231,15 @@ impl Work {
         self.buffered.set(self.buffer.lines as f64);
     }
 
-    /// Writes what waits, one request at least, until something fails or it's time for something else.
-    fn write(&mut self, until: Instant) {
+    /// Writes what waits, one request at least, until something fails or it's time for something else. Each request may take
+    /// as long as `timeout`.
+    fn write(&mut self, until: Instant, timeout: Duration) {
         let mut is_first = true;
         while let Some(batch) = self.buffer.batches.front() {
             if !std::mem::take(&mut is_first) && Instant::now() >= until {
                 break;
             }
-            let sent = post(&self.agent, &self.config, &batch.text);
+            let sent = post(&self.agent, &self.config, &batch.text, timeout);
             let count = batch.count as u64;
             match sent {
                 Ok(()) => {
@@ -371,7 +376,7 @@ impl Lines {
 }
 
 /// Sends lines to the write endpoint of version 1 or 2.
-fn post(agent: &Agent, config: &InfluxDb, lines: &str) -> Result<(), Refused> {
+fn post(agent: &Agent, config: &InfluxDb, lines: &str, timeout: Duration) -> Result<(), Refused> {
     let url = config.url.trim_end_matches('/');
     let mut request = match &config.place {
         InfluxDbPlace::Database { name, .. } => agent
@@ -390,7 +395,7 @@ fn post(agent: &Agent, config: &InfluxDb, lines: &str) -> Result<(), Refused> {
     let sent = request
         .header("content-type", "text/plain; charset=utf-8")
         .config()
-        .timeout_global(Some(TIMEOUT))
+        .timeout_global(Some(timeout))
         .build()
         .send(lines);
     let mut response =

@@ -10,15 +10,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, ensure};
+use anyhow::{Context, Error};
 use clap::Args;
 use serde_json::Value;
 use xtask::http;
 use xtask::wait::eventually;
 
 use super::process::{cpu_seconds, cpu_seconds_of_threads};
-use super::site::{ROUND_DEADLINE, Site, Weir};
-use super::spread::{Spread, number};
+use super::site::{ROUND_DEADLINE, Site, Weir, check_warmup};
+use super::spread::Spread;
 
 const PARTITIONS: u32 = 4;
 
@@ -47,20 +47,10 @@ pub struct Arguments {
 
 /// Runs the task and prints its table.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
-    ensure!(
-        arguments.warmup < arguments.records,
-        "--warmup {} leaves nothing of --records {} to measure",
-        arguments.warmup,
-        arguments.records
-    );
+    check_warmup(arguments.warmup, arguments.records)?;
     let site = Site::prepare()?;
     let input = site.name("in-observe");
-    site.create_topic(&input, PARTITIONS, &[])?;
-    println!("writing {} records", number(arguments.records as f64, 0));
-    let count = arguments.records.to_string();
-    let arguments_of_producer = ["--rate", "max", "--count", &count];
-    site.produce(&input, &arguments_of_producer)?
-        .wait_success()?;
+    site.fill(&input, PARTITIONS, arguments.records)?;
     let influxdb = drain()?;
     let (mut off, mut on) = (Vec::new(), Vec::new());
     let (mut threads, mut answers) = (Vec::new(), Vec::new());
@@ -157,7 +147,8 @@ impl Watched {
     }
 }
 
-/// Microseconds of CPU a record of each, and the share of it in threads that observe, from when both have had their warm-up to when one has no more to read.
+/// Microseconds of CPU a record of each, and the share of it in threads that observe, from when both have had their warm-up
+/// to when one has no more to read.
 fn measure(
     pair: &mut [Watched; 2],
     arguments: &Arguments,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use xtask::http;
 
 use super::process::{cpu_seconds, peak_rss_bytes};
-use super::site::{Running, Site, Weir};
+use super::site::{Running, Site, Weir, check_warmup};
 use super::spread::{Spread, number};
 
 /// As many partitions as the seed job's tests have.
@@ -90,12 +90,7 @@ struct Bench<'a> {
 
 /// Runs the task and prints its table.
 pub fn run(arguments: &Arguments) -> Result<(), Error> {
-    ensure!(
-        arguments.warmup < arguments.records,
-        "--warmup {} leaves nothing of --records {} to measure",
-        arguments.warmup,
-        arguments.records
-    );
+    check_warmup(arguments.warmup, arguments.records)?;
     let site = Site::prepare()?;
     let bench = Bench {
         arguments,
@@ -103,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
         input: site.name("realstock"),
         site: &site,
     };
-    bench.fill()?;
+    site.fill(&bench.input, PARTITIONS, arguments.records)?;
     let mut contenders: Vec<Rounds> = vec![
         (Contender::Alone, Vec::new()),
         (Contender::Weir(Delivery::AtLeastOnce), Vec::new()),
@@ -127,19 +122,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 impl Bench<'_> {
-    fn fill(&self) -> Result<(), Error> {
-        self.site.create_topic(&self.input, PARTITIONS, &[])?;
-        println!(
-            "writing {} records to {} ({PARTITIONS} partitions) on {}",
-            number(self.arguments.records as f64, 0),
-            self.input,
-            self.site.bootstrap
-        );
-        let count = self.arguments.records.to_string();
-        let arguments = ["--rate", "max", "--count", &count];
-        self.site.produce(&self.input, &arguments)?.wait_success()
-    }
-
     fn measure(&self, contender: Contender, round: u32) -> Result<Measurement, Error> {
         match contender {
             Contender::Alone => self.alone(round),

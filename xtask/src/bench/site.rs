@@ -14,6 +14,7 @@ use xtask::http;
 use xtask::wait::eventually;
 use xtask::watchdog::Watchdog;
 
+use super::spread::number;
 use crate::machine::{self, Need};
 use crate::{cargo, guests};
 
@@ -29,6 +30,15 @@ pub(super) struct Site {
     /// Before the folder, which it's in.
     broker: Option<Broker>,
     folder: TempDir,
+}
+
+/// Fails if the warm-up takes all records.
+pub(super) fn check_warmup(warmup: u64, records: u64) -> Result<(), Error> {
+    ensure!(
+        warmup < records,
+        "--warmup {warmup} leaves nothing of --records {records} to measure"
+    );
+    Ok(())
 }
 
 impl Site {
@@ -154,6 +164,19 @@ impl Site {
             .args(options);
         let running = self.start(&mut command, name)?;
         Ok(Weir { running, admin })
+    }
+
+    /// Makes a topic with so many records of `realstock`.
+    pub(super) fn fill(&self, topic: &str, partitions: u32, records: u64) -> Result<(), Error> {
+        self.create_topic(topic, partitions, &[])?;
+        println!(
+            "writing {} records to {topic} ({partitions} partitions) on {}",
+            number(records as f64, 0),
+            self.bootstrap
+        );
+        let count = records.to_string();
+        let arguments = ["--rate", "max", "--count", &count];
+        self.produce(topic, &arguments)?.wait_success()
     }
 
     /// Starts `weir produce realstock` into a topic, as fast as these arguments say.
